@@ -1,0 +1,166 @@
+# weft: build, test, demo, bench, format. `make help` lists the targets.
+#
+# Every configuration builds out of tree in build/CONFIG/. Sources are found by folder, so a new .c file, test
+# (tests/**/test_*.c), fuzz harness (tests/fuzz/fuzz_*.c) or benchmark (bench/bench_*.c) needs no line here.
+# The suffix of a file name selects the instructions it may use: *_avx2.c, *_avx512.c, *_avx512bf16.c, *_amx.c.
+
+.DEFAULT_GOAL := all
+CONFIG ?= release
+OUT := build/$(CONFIG)
+CC := gcc
+PYTHON ?= python3
+
+# ---- dependencies ------------------------------------------------------------------------------------------
+PACKAGES := ompi-c hdf5-openmpi yaml-0.1 libturbojpeg libpng libwebp libpcre2-8 libutf8proc jansson libxxhash
+PACKAGE_CFLAGS := $(filter-out -DUTF8PROC_EXPORTS,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null))
+PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldnnl
+
+NVCC := $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+ifeq ($(CUDA),0)
+NVCC :=
+endif
+
+# ---- flags -------------------------------------------------------------------------------------------------
+# No -ffast-math: isnan would become constant 0. What is relaxed here keeps NaN and infinity intact.
+OPT_release := -O3 -g -fno-math-errno -fno-trapping-math
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+ifeq ($(CONFIG),fuzz)
+CC := clang
+endif
+WARN := -Wall -Wextra -Wpedantic -Werror
+CFLAGS := -std=c17 -D_GNU_SOURCE -I. $(OPT_$(CONFIG)) $(WARN) -fopenmp -pthread $(PACKAGE_CFLAGS) -MMD -MP
+LDLIBS := $(PACKAGE_LIBS) -lm -pthread
+LDFLAGS := -fopenmp $(filter -fsanitize%,$(OPT_$(CONFIG)))
+
+MACHINE := $(shell uname -m)
+ISA_avx2 := -mavx2 -mfma -mf16c
+ISA_avx512 := $(ISA_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+ISA_avx512bf16 := $(ISA_avx512) -mavx512bf16
+ISA_amx := $(ISA_avx512bf16) -mamx-tile -mamx-bf16
+isa_flags = $(if $(filter x86_64,$(MACHINE)),$(ISA_$(lastword $(subst _, ,$(basename $(notdir $1))))))
+
+# ---- sources -----------------------------------------------------------------------------------------------
+FOLDERS := runtime model data objectives launch
+SOURCES := $(sort $(shell find $(FOLDERS) -name '*.c' 2>/dev/null))
+CU_SOURCES := $(if $(NVCC),$(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null)))
+OBJECTS := $(SOURCES:%.c=$(OUT)/%.o) $(CU_SOURCES:%.cu=$(OUT)/%.cu.o)
+LIBRARY := $(OUT)/libweft.a
+TEST_SOURCES := $(sort $(shell find tests -name 'test_*.c' 2>/dev/null))
+TESTS := $(TEST_SOURCES:%.c=$(OUT)/%)
+FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+BENCH_SOURCES := $(sort $(wildcard bench/bench_*.c))
+BENCHES := $(BENCH_SOURCES:%.c=$(OUT)/%)
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+ifneq ($(NVCC),)
+CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+CFLAGS += -DWEFT_CUDA=1
+CUDA_ARCHS ?= 80 90a 100
+ifeq ($(FAST),1)
+CUDA_ARCHS := 90a
+endif
+GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a)
+NVCCFLAGS := -std=c++17 -O3 -lineinfo -I. $(GENCODE) -DWEFT_CUDA=1 -Werror all-warnings \
+  -Xcompiler -Wall,-Wextra,-Werror -MMD -MP
+LDLIBS += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
+endif
+
+# ---- building ----------------------------------------------------------------------------------------------
+.PHONY: all
+all: deps-check build/weft ## build build/weft and everything it needs
+	@$(MAKE) --no-print-directory compile_commands.json
+
+build/weft: $(OUT)/weft
+	@mkdir -p build && ln -sfn $(CONFIG)/weft build/weft
+
+$(OUT)/weft: $(OUT)/launch/main.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(LIBRARY): $(filter-out $(OUT)/launch/main.o,$(OBJECTS))
+	@rm -f $@ && ar rcs $@ $^
+
+$(OUT)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(call isa_flags,$<) -c -o $@ $<
+
+$(OUT)/%.cu.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) -c -o $@ $<
+
+$(OUT)/tests/%: $(OUT)/tests/%.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
+$(OUT)/bench/%: $(OUT)/bench/%.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+.PRECIOUS: $(OUT)/tests/%.o $(OUT)/bench/%.o
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)
+
+.PHONY: compile_commands.json
+compile_commands.json: ## the compiler's flags per file, for editors and clang-tidy
+	@printf '[' > $@.tmp; sep=''; for f in $(SOURCES) $(TEST_SOURCES) $(BENCH_SOURCES); do \
+	  printf '%s\n{"directory":"%s","file":"%s","command":"$(CC) $(CFLAGS) -c %s"}' "$$sep" "$(CURDIR)" $$f $$f; \
+	  sep=','; done >> $@.tmp; printf ']\n' >> $@.tmp; mv $@.tmp $@
+
+# ---- tests -------------------------------------------------------------------------------------------------
+.PHONY: check test test-programs asan asan-programs fuzz fuzz-programs
+check: ## build and run everything: tests, sanitizer tests, fuzzers (30 s each), format, includes
+	@tests/check
+
+test: deps-check build/weft test-programs ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
+	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
+
+test-programs: $(TESTS) $(OUT)/weft
+
+asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
+	@$(MAKE) --no-print-directory CONFIG=asan CUDA=0 test-programs
+	@tests/run --build build/asan --sanitizer $(if $(T),--only '$(T)')
+
+fuzz: deps-check ## run every fuzz harness for FUZZ_SECONDS (30) seconds; T=pattern selects
+	@$(MAKE) --no-print-directory CONFIG=fuzz CUDA=0 fuzz-programs
+	@tests/fuzz/run --build build/fuzz --seconds $(or $(FUZZ_SECONDS),30) $(if $(T),--only '$(T)')
+
+fuzz-programs: $(FUZZ_SOURCES:%.c=$(OUT)/%)
+
+.PHONY: bench bench-programs demo
+bench: deps-check bench-programs build/weft ## measure against the ceilings of this machine, in one run
+	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
+
+bench-programs: $(BENCHES)
+
+demo: all ## train a small model on 2 ranks and look at it
+	@launch/demo
+
+# ---- habits ------------------------------------------------------------------------------------------------
+.PHONY: format format-check tidy deps deps-check info clean help
+format: ## format every C and CUDA file
+	@clang-format -i $(C_FILES)
+
+format-check: ## fail when a file is not formatted
+	@clang-format --dry-run -Werror $(C_FILES)
+
+tidy: compile_commands.json ## run clang-tidy
+	@clang-tidy --quiet -p . $(filter-out %_avx2.c %_avx512.c %_avx512bf16.c %_amx.c,$(SOURCES)) 2>&1 | \
+	  tee $(OUT)/tidy.log | grep -E 'warning:|error:' ; ! grep -qE 'warning:|error:' $(OUT)/tidy.log
+
+deps: ## install the Debian packages that the build needs
+	@launch/deps install
+
+deps-check:
+	@launch/deps check || launch/deps install
+
+info: ## what was found on this machine
+	@echo "compiler  $$($(CC) --version | head -1)"
+	@echo "nvcc      $(or $(NVCC),not found: CPU only)"
+	@launch/deps info
+
+clean: ## remove build/
+	rm -rf build compile_commands.json
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+	  awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
