@@ -1,8 +1,66 @@
-/* weft: the program. One subcommand a row; each lives in a file of its own. */
+/* weft: the program. One subcommand a row of the table; each lives in a file of its own. */
 #include <stdio.h>
+#include <string.h>
 
-int main(void)
+#include "launch/command.h"
+#include "runtime/base/strbuf.h"
+
+extern const struct command command_version;
+
+static const struct command *const commands[] = {
+    &command_version,
+};
+enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const struct command *command_find(const char *name)
 {
-    puts("weft");
+    for (int i = 0; i < NUM_COMMANDS; i++) {
+        if (strcmp(commands[i]->name, name) == 0) return commands[i];
+    }
+    return NULL;
+}
+
+static int refuse_unknown(const char *name)
+{
+    const char *names[NUM_COMMANDS];
+    for (int i = 0; i < NUM_COMMANDS; i++) {
+        names[i] = commands[i]->name;
+    }
+    const char *nearest = string_nearest(name, names, NUM_COMMANDS);
+    fprintf(stderr, "weft: unknown command '%s'", name);
+    if (nearest) fprintf(stderr, "; did you mean '%s'?", nearest);
+    fprintf(stderr, "\n`weft help` lists the commands.\n");
+    return 2;
+}
+
+static int help(const char *name)
+{
+    if (name) {
+        const struct command *command = command_find(name);
+        if (!command) return refuse_unknown(name);
+        printf("%s\n", command->usage);
+        return 0;
+    }
+    printf(
+        "weft: distributed pre-training of vision-language models\n\nusage: weft COMMAND ...\n\n");
+    for (int i = 0; i < NUM_COMMANDS; i++) {
+        printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+    }
+    printf("\n`weft help COMMAND` tells all of one command.\n");
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0) {
+        return help(argc > 2 ? argv[2] : NULL);
+    }
+    if (strcmp(argv[1], "--version") == 0) return command_version.run(1, argv + 1);
+    const struct command *command = command_find(argv[1]);
+    if (!command) return refuse_unknown(argv[1]);
+    if (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+        return help(argv[1]);
+    }
+    return command->run(argc - 1, argv + 1);
 }
