@@ -17,7 +17,7 @@ enum { MAX_IMPORTERS = 64 };
 
 enum status importer_find(const char *name, const struct importer **importer)
 {
-    const char *names[MAX_IMPORTERS];
+    const char *names[MAX_IMPORTERS] = {0};
     int count = 0;
     struct strbuf list = {0};
     for (; importers[count] && count < MAX_IMPORTERS; count++) {
