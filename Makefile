@@ -11,7 +11,7 @@ CC := gcc
 PYTHON ?= python3
 
 # ---- dependencies ------------------------------------------------------------------------------------------
-PACKAGES := ompi-c hdf5-openmpi yaml-0.1 libturbojpeg libpng libwebp libpcre2-8 libutf8proc jansson libxxhash
+PACKAGES := ompi-c hdf5-openmpi yaml-0.1 libjpeg libpng libwebp libpcre2-8 libutf8proc jansson libxxhash
 PACKAGE_CFLAGS := $(filter-out -DUTF8PROC_EXPORTS,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null))
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldnnl
 
