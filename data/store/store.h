@@ -134,7 +134,6 @@ struct store_answers {
     int32_t answer_capacity;
     char *text; /* private: where the answers lie */
     int64_t text_capacity;
-    struct store_scratch scratch;
 };
 
 /*

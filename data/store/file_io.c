@@ -1,0 +1,67 @@
+#include "data/store/file_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum status file_read_at(int file, const char *path, void *bytes, int64_t size, int64_t offset)
+{
+    int64_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(file, (char *)bytes + done, (size_t)(size - done), offset + done);
+        if (got < 0 && errno == EINTR) continue;
+        CHECK(got >= 0, STATUS_IO, "%s: cannot read %lld bytes at %lld: %s", path, (long long)size,
+              (long long)offset, strerror(errno));
+        CHECK(got > 0, STATUS_IO,
+              "%s: the file ends at %lld and should hold %lld bytes at %lld: it was cut short; "
+              "copy or pack it again",
+              path, (long long)(offset + done), (long long)size, (long long)offset);
+        done += got;
+    }
+    return STATUS_OK;
+}
+
+enum status file_write_at(int file, const char *path, const void *bytes, int64_t size,
+                          int64_t offset)
+{
+    int64_t done = 0;
+    while (done < size) {
+        ssize_t put =
+            pwrite(file, (const char *)bytes + done, (size_t)(size - done), offset + done);
+        if (put < 0 && errno == EINTR) continue;
+        CHECK(put > 0, STATUS_IO, "%s: cannot write: %s", path,
+              put < 0 ? strerror(errno) : "no space");
+        done += put;
+    }
+    return STATUS_OK;
+}
+
+enum status file_sync(int file, const char *path)
+{
+    CHECK(fsync(file) == 0, STATUS_IO, "%s: cannot flush to the disk: %s", path, strerror(errno));
+    return STATUS_OK;
+}
+
+enum status file_rename(const char *from, const char *to)
+{
+    CHECK(rename(from, to) == 0, STATUS_IO, "cannot rename %s to %s: %s", from, to,
+          strerror(errno));
+    char folder[PATH_MAX];
+    const char *slash = strrchr(to, '/');
+    size_t length = slash ? (size_t)(slash - to) + 1 : 0;
+    CHECK(length + 2 <= sizeof folder, STATUS_INVALID, "%s: the path is too long", to);
+    memcpy(folder, to, length);
+    memcpy(folder + length, ".", 2);
+    int directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(directory >= 0, STATUS_IO, "%s: cannot open: %s", folder, strerror(errno));
+    /* Some network file systems refuse to flush a directory; the rename itself is done. */
+    int synced = fsync(directory);
+    int error = errno;
+    close(directory);
+    CHECK(synced == 0 || error == EINVAL || error == ENOTSUP, STATUS_IO,
+          "%s: cannot flush to the disk: %s", folder, strerror(error));
+    return STATUS_OK;
+}

@@ -1,0 +1,331 @@
+/*
+ * A set of shards seen as one.
+ *
+ * Invariants after opening: shards are in the order of their positions, all of one set, none
+ * missing unless `partial`; image_begin and text_begin are running sums over the shards, the only
+ * memory that grows with the set (16 bytes a shard beside struct shard). Row numbers inside a shard
+ * become global by adding its begin; rows never refer across shards.
+ */
+#include "data/store/store.h"
+
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <xxhash.h>
+
+#include "data/store/shard.h"
+#include "data/store/store_impl.h"
+#include "runtime/base/log.h"
+#include "runtime/base/strbuf.h"
+
+/* ---- finding files ---- */
+
+static enum status expand_pattern(const char *pattern, glob_t *found)
+{
+    struct stat info;
+    struct strbuf inside = {0};
+    const char *wanted = pattern;
+    bool folder = stat(pattern, &info) == 0 && S_ISDIR(info.st_mode);
+    if (folder) {
+        strbuf_printf(&inside, "%s/*.h5", pattern);
+        wanted = inside.text;
+    }
+    CHECK(wanted, STATUS_NO_MEMORY, "%s: out of memory", pattern);
+    size_t before = found->gl_pathc;
+    int result = glob(wanted, before ? GLOB_APPEND : 0, NULL, found);
+    strbuf_fini(&inside);
+    CHECK(result != GLOB_NOSPACE, STATUS_NO_MEMORY, "%s: out of memory", pattern);
+    CHECK(result == 0 && found->gl_pathc > before, STATUS_NOT_FOUND,
+          folder ? "%s: the folder holds no *.h5 files"
+                 : "%s: no such file, and as a pattern it matches nothing",
+          pattern);
+    return STATUS_OK;
+}
+
+static enum status open_shards(struct store *store, const glob_t *found)
+{
+    store->shards = calloc(found->gl_pathc, sizeof *store->shards);
+    CHECK(store->shards, STATUS_NO_MEMORY, "out of memory for %zu shards", found->gl_pathc);
+    for (size_t i = 0; i < found->gl_pathc; i++) {
+        TRY(shard_open(&store->shards[i], found->gl_pathv[i], !store->options.unverified));
+        store->num_shards++;
+    }
+    return STATUS_OK;
+}
+
+/* ---- is this one whole set? ---- */
+
+static int by_position(const void *a, const void *b)
+{
+    const struct shard *left = a;
+    const struct shard *right = b;
+    if (left->info.shard != right->info.shard) {
+        return left->info.shard < right->info.shard ? -1 : 1;
+    }
+    return strcmp(left->path, right->path);
+}
+
+static enum status check_same_set(const struct shard *first, const struct shard *other)
+{
+    CHECK(strcmp(first->info.set, other->info.set) == 0 &&
+              strcmp(first->info.set_id, other->info.set_id) == 0 &&
+              first->info.shards == other->info.shards,
+          STATUS_INVALID,
+          "%s (set '%s' %s, %lld shards) and %s (set '%s' %s, %lld shards) are of different sets; "
+          "name one set here, and list several sets as separate entries of the mixture",
+          first->path, first->info.set, first->info.set_id, (long long)first->info.shards,
+          other->path, other->info.set, other->info.set_id, (long long)other->info.shards);
+    CHECK(first->info.shard != other->info.shard, STATUS_INVALID,
+          "%s and %s are both shard %lld of the set; remove one of them", first->path, other->path,
+          (long long)other->info.shard);
+    return STATUS_OK;
+}
+
+static enum status check_complete(const struct store *store)
+{
+    const struct shard *shards = store->shards;
+    for (int i = 1; i < store->num_shards; i++) {
+        TRY(check_same_set(&shards[i - 1], &shards[i]));
+    }
+    int64_t wanted = shards[0].info.shards;
+    if (store->num_shards == wanted || store->options.partial) return STATUS_OK;
+    int64_t missing = 0;
+    while (missing < store->num_shards && shards[missing].info.shard == missing) {
+        missing++;
+    }
+    return status_fail(STATUS_NOT_FOUND,
+                       "the set of %s has %lld shards and %d were given: shard %lld is missing; "
+                       "give all of them, or finish packing with the same command",
+                       shards[0].path, (long long)wanted, store->num_shards, (long long)missing);
+}
+
+/* ---- categories ---- */
+
+static enum status read_category(const struct shard *shard, int64_t row, struct arena *arena,
+                                 struct store_category *category)
+{
+    int64_t begin = 0;
+    int64_t end = 0;
+    TRY(shard_read_range(shard, TABLE_CATEGORIES_OFFSET, row, &begin, &end));
+    char *name = arena_alloc(arena, (size_t)(end - begin) + 1);
+    CHECK(name, STATUS_NO_MEMORY, "%s: out of memory for category %lld", shard->path,
+          (long long)row);
+    TRY(shard_read_bytes(shard, TABLE_CATEGORIES_BYTES, begin, end - begin, name));
+    category->name = name;
+    TRY(shard_read_ints(shard, TABLE_CATEGORIES_ID, row, 1, &category->id));
+    if (!shard->columns[TABLE_CATEGORIES_ID].present) category->id = row;
+    return STATUS_OK;
+}
+
+static enum status read_categories(struct store *store)
+{
+    const struct shard *first = &store->shards[0];
+    store->num_categories = first->rows[GROUP_CATEGORIES];
+    size_t room = (size_t)(store->num_categories ? store->num_categories : 1);
+    store->categories = arena_alloc(&store->arena, room * sizeof *store->categories);
+    CHECK(store->categories, STATUS_NO_MEMORY, "%s: out of memory for its categories", first->path);
+    for (int64_t i = 0; i < store->num_categories; i++) {
+        TRY(read_category(first, i, &store->arena, &store->categories[i]));
+    }
+    return STATUS_OK;
+}
+
+static enum status check_categories(const struct store *store, const struct shard *shard)
+{
+    CHECK(shard->rows[GROUP_CATEGORIES] == store->num_categories, STATUS_INVALID,
+          "%s has %lld categories and %s has %lld; all shards of a set have the same",
+          store->shards[0].path, (long long)store->num_categories, shard->path,
+          (long long)shard->rows[GROUP_CATEGORIES]);
+    struct arena arena = {0};
+    enum status status = STATUS_OK;
+    for (int64_t i = 0; i < store->num_categories && status == STATUS_OK; i++) {
+        struct store_category other = {0};
+        status = read_category(shard, i, &arena, &other);
+        if (status == STATUS_OK && (strcmp(other.name, store->categories[i].name) != 0 ||
+                                    other.id != store->categories[i].id)) {
+            status = status_fail(STATUS_INVALID,
+                                 "%s: category %lld is '%s', and '%s' in %s; all shards of a set "
+                                 "have the same",
+                                 shard->path, (long long)i, other.name, store->categories[i].name,
+                                 store->shards[0].path);
+        }
+    }
+    arena_fini(&arena);
+    return status;
+}
+
+/* ---- opening ---- */
+
+static enum status sum_rows(struct store *store)
+{
+    size_t count = (size_t)store->num_shards + 1;
+    store->image_begin = arena_alloc(&store->arena, count * sizeof(int64_t));
+    store->text_begin = arena_alloc(&store->arena, count * sizeof(int64_t));
+    CHECK(store->image_begin && store->text_begin, STATUS_NO_MEMORY, "out of memory for %d shards",
+          store->num_shards);
+    uint64_t print = 0;
+    for (int i = 0; i < store->num_shards; i++) {
+        const struct shard *shard = &store->shards[i];
+        store->image_begin[i + 1] = store->image_begin[i] + shard->rows[GROUP_IMAGES];
+        store->text_begin[i + 1] = store->text_begin[i] + shard->rows[GROUP_TEXTS];
+        print = XXH64(shard->rows, sizeof shard->rows, print);
+        print = XXH64(shard->info.uuid, strlen(shard->info.uuid), print);
+        for (int j = 0; j < GROUP_COUNT; j++) {
+            store->rows[j] += shard->rows[j];
+        }
+    }
+    store->fingerprint = print;
+    return STATUS_OK;
+}
+
+static enum status open_found(struct store *store, const glob_t *found)
+{
+    TRY(open_shards(store, found));
+    qsort(store->shards, (size_t)store->num_shards, sizeof *store->shards, by_position);
+    TRY(check_complete(store));
+    TRY(sum_rows(store));
+    TRY(read_categories(store));
+    for (int i = 1; i < store->num_shards; i++) {
+        TRY(check_categories(store, &store->shards[i]));
+    }
+    return STATUS_OK;
+}
+
+enum status store_open(struct store **store, const char *const *patterns, int num_patterns,
+                       const struct store_options *options)
+{
+    *store = NULL;
+    CHECK(num_patterns > 0, STATUS_INVALID, "no data files were named");
+    struct store *made = calloc(1, sizeof *made);
+    CHECK(made, STATUS_NO_MEMORY, "out of memory for a data set");
+    if (options) made->options = *options;
+    if (made->options.recheck_every == 0) made->options.recheck_every = 10;
+    glob_t found = {0};
+    enum status status = STATUS_OK;
+    for (int i = 0; i < num_patterns && status == STATUS_OK; i++) {
+        status = expand_pattern(patterns[i], &found);
+    }
+    if (status == STATUS_OK) status = open_found(made, &found);
+    globfree(&found);
+    if (status != STATUS_OK) {
+        store_close(&made);
+        return status;
+    }
+    *store = made;
+    return STATUS_OK;
+}
+
+void store_close(struct store **store)
+{
+    struct store *old = *store;
+    *store = NULL;
+    if (!old) return;
+    for (int i = 0; i < old->num_shards; i++) {
+        shard_close(&old->shards[i]);
+    }
+    free(old->shards);
+    arena_fini(&old->arena);
+    free(old);
+}
+
+/* ---- what is in it ---- */
+
+int64_t store_num_images(const struct store *store)
+{
+    return store->rows[GROUP_IMAGES];
+}
+
+int64_t store_num_texts(const struct store *store)
+{
+    return store->rows[GROUP_TEXTS];
+}
+
+int64_t store_num_boxes(const struct store *store)
+{
+    return store->rows[GROUP_BOXES];
+}
+
+int64_t store_num_answers(const struct store *store)
+{
+    return store->rows[GROUP_ANSWERS];
+}
+
+int store_num_shards(const struct store *store)
+{
+    return store->num_shards;
+}
+
+const char *store_name(const struct store *store)
+{
+    return store->shards[0].info.set;
+}
+
+const char *store_shard_path(const struct store *store, int shard)
+{
+    return store->shards[shard].path;
+}
+
+uint64_t store_fingerprint(const struct store *store)
+{
+    return store->fingerprint;
+}
+
+int64_t store_num_categories(const struct store *store)
+{
+    return store->num_categories;
+}
+
+const char *store_category_name(const struct store *store, int64_t category)
+{
+    if (category < 0 || category >= store->num_categories) return "";
+    return store->categories[category].name;
+}
+
+int64_t store_category_id(const struct store *store, int64_t category)
+{
+    if (category < 0 || category >= store->num_categories) return -1;
+    return store->categories[category].id;
+}
+
+/* The last shard that begins at or before `row`; shards without rows are passed over. */
+static int locate(const int64_t *begin, int num_shards, int64_t row)
+{
+    int low = 0;
+    int high = num_shards;
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+        if (begin[middle] <= row) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+void store_locate_image(const struct store *store, int64_t image, int *shard, int64_t *row)
+{
+    *shard = locate(store->image_begin, store->num_shards, image);
+    *row = image - store->image_begin[*shard];
+}
+
+void store_locate_text(const struct store *store, int64_t text, int *shard, int64_t *row)
+{
+    *shard = locate(store->text_begin, store->num_shards, text);
+    *row = text - store->text_begin[*shard];
+}
+
+enum status store_recheck(const struct store *store, struct shard *shard)
+{
+    if (store->options.recheck_every < 0) return STATUS_OK;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    int64_t due = atomic_load_explicit(&shard->next_recheck, memory_order_relaxed);
+    if (now.tv_sec < due) return STATUS_OK;
+    atomic_store_explicit(&shard->next_recheck, now.tv_sec + store->options.recheck_every,
+                          memory_order_relaxed);
+    return shard_check_identity(shard);
+}
