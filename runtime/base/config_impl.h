@@ -100,6 +100,9 @@ enum status config_refuse_at(const struct config_node *node, const char *format,
 /* "a file:line:column" or the override, into `out`. */
 const char *config_place(const struct config_node *node, char *out, size_t size);
 
+/* Replaces control characters by '?', in place, for messages. */
+void config_one_line(char *text);
+
 /* The dotted path, "data.0.path", shortened at the front when it does not fit; "" at the root. */
 const char *config_path_text(const struct config_path *path, char *out, size_t size);
 

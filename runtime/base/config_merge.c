@@ -118,7 +118,8 @@ static enum status refuse_circle(const struct chain *chain, const char *path, co
     while (count > 0) {
         strbuf_printf(&text, "%s -> ", order[--count]->name);
     }
-    status_fail(STATUS_INVALID, "bases form a circle: %s%s", text.text ? text.text : "", path);
+    status_fail(STATUS_INVALID, "the files include each other: %s%s", text.text ? text.text : "",
+                path);
     strbuf_fini(&text);
     return STATUS_INVALID;
 }
@@ -330,8 +331,10 @@ enum status config_override(struct config *config, const char *text,
     struct config_source *source = arena_alloc(&config->arena, sizeof *source);
     struct config_node *place = config_node_create(config, NODE_SCALAR, NULL);
     if (!source || !place) return config_out_of_memory(config);
-    source->name = arena_printf(&config->arena, "--set %s", text);
-    if (!source->name) return config_out_of_memory(config);
+    char *name = arena_printf(&config->arena, "--set %s", text);
+    if (!name) return config_out_of_memory(config);
+    config_one_line(name);
+    source->name = name;
     place->source = source;
     struct override override = {.config = config, .place = place};
     const char *rest = text;

@@ -117,6 +117,13 @@ enum status config_refuse_at(const struct config_node *node, const char *format,
     return status_fail(STATUS_INVALID, "%s: %s", config_place(node, place, sizeof place), text);
 }
 
+void config_one_line(char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7F) *text = '?';
+    }
+}
+
 const char *config_path_text(const struct config_path *path, char *out, size_t size)
 {
     /* Written from the last part to the first, at the end of the buffer, then moved. */
@@ -140,9 +147,7 @@ const char *config_path_text(const struct config_path *path, char *out, size_t s
         memcpy(out + start, part, strlen(part));
     }
     memmove(out, out + start, size - start);
-    for (char *p = out; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = '?'; /* a message is one line */
-    }
+    config_one_line(out);
     return out;
 }
 

@@ -107,6 +107,9 @@ static enum status refuse_syntax(struct parser *parser)
                              .column = (int64_t)yaml->problem_mark.column + 1};
     const char *problem = yaml->problem ? yaml->problem : "unknown problem";
     if (!yaml->context) return config_refuse_at(&at, "not valid YAML: %s", problem);
+    if (!parser->source->is_file) {
+        return config_refuse_at(&at, "not valid YAML: %s, %s", problem, yaml->context);
+    }
     return config_refuse_at(&at, "not valid YAML: %s, %s that began in line %lld", problem,
                             yaml->context, (long long)yaml->context_mark.line + 1);
 }
@@ -332,7 +335,8 @@ static enum status parse_document(struct parser *parser, const struct config_nod
     TRY(next_event(parser, &event)); /* stream start */
     TRY(next_event(parser, &event));
     if (event.type == YAML_STREAM_END_EVENT) {
-        return config_refuse_at(event.node, "no settings here; write {} to take every default");
+        return status_fail(STATUS_INVALID, "%s: no settings here; write {} to take every default",
+                           parser->source->name);
     }
     TRY(next_event(parser, &event));
     TRY(parse_value(parser, &event, 1, out));

@@ -1,29 +1,7 @@
 /* The config reader: every type of option, tables that compose, printing and reading back. */
 #include <float.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-#include "tests/runtime/base/config_fixture.h"
-
-static void assert_ok(enum status status)
-{
-    if (status != STATUS_OK) fail_msg("%s", status_message());
-}
-
-static struct config *read_text(const char *text, struct recipe *recipe)
-{
-    struct config *config = NULL;
-    assert_ok(
-        config_read_text(&recipe_table, "t.yaml", text, strlen(text), NULL, 0, recipe, &config));
-    return config;
-}
+#include "tests/runtime/base/config_assert.h"
 
 static void test_tables_are_well_formed(void **state)
 {
