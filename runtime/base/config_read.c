@@ -62,22 +62,21 @@ static enum status refuse_kind(const struct config_option *option, bool element,
     } else if (config_node_is_null(node)) {
         snprintf(problem, sizeof problem, "got null");
     } else {
-        snprintf(problem, sizeof problem, "got %s%s", node->is_plain ? "" : "the text ",
+        snprintf(problem, sizeof problem, "got %s%s", node->is_plain ? "" : "quoted text ",
                  config_quote(node->text).text);
     }
     return refuse_value(option, element, node, path, problem);
 }
 
-/* Appends "; did you mean 'x'?" or "; valid ...: a, b, c". */
-static void suggest(struct strbuf *out, const char *text, const char *const *names, int count,
-                    const char *what)
+/* Appends "; did you mean 'x'?" or "; valid keys: a, b, c". */
+static void suggest(struct strbuf *out, const char *text, const char *const *names, int count)
 {
     const char *nearest = string_nearest(text, names, count);
     if (nearest) {
         strbuf_printf(out, "; did you mean '%s'?", nearest);
         return;
     }
-    strbuf_printf(out, "; %s: ", what);
+    strbuf_append(out, "; valid keys: ");
     for (int i = 0; i < count; i++) {
         if (out->length > 900) {
             strbuf_append(out, ", ...");
@@ -88,8 +87,8 @@ static void suggest(struct strbuf *out, const char *text, const char *const *nam
     if (count == 0) strbuf_append(out, "none");
 }
 
-static enum status refuse_unknown_key(struct config *config, const struct config_row *rows,
-                                      int num_rows, const char *skip,
+static enum status refuse_unknown_key(struct config *config, const struct config_table *table,
+                                      const struct config_row *rows, int num_rows, const char *skip,
                                       const struct config_path *path, const struct config_node *key)
 {
     const char **names = arena_alloc(&config->arena, (size_t)(num_rows + 1) * sizeof *names);
@@ -108,7 +107,8 @@ static enum status refuse_unknown_key(struct config *config, const struct config
     } else {
         strbuf_append(&text, " at the top level");
     }
-    suggest(&text, key->text, names, count, "valid keys");
+    if (skip) strbuf_printf(&text, " (%s: %s)", skip, table->name);
+    suggest(&text, key->text, names, count);
     config_refuse_at(key, "%s", text.text ? text.text : "unknown key");
     strbuf_fini(&text);
     return STATUS_INVALID;
@@ -361,9 +361,9 @@ enum status config_bind_field(struct config *config, const struct config_option 
 
 /* ---- sections ------------------------------------------------------------------------------- */
 
-static enum status check_keys(struct config *config, const struct config_row *rows, int num_rows,
-                              const char *skip, const struct config_node *node,
-                              const struct config_path *path)
+static enum status check_keys(struct config *config, const struct config_table *table,
+                              const struct config_row *rows, int num_rows, const char *skip,
+                              const struct config_node *node, const struct config_path *path)
 {
     for (int64_t i = 0; i < node->count; i++) {
         const struct config_node *key = node->entries[i].key;
@@ -371,7 +371,7 @@ static enum status check_keys(struct config *config, const struct config_row *ro
         for (int r = 0; r < num_rows && !is_known; r++) {
             is_known = strcmp(rows[r].option->key, key->text) == 0;
         }
-        if (!is_known) return refuse_unknown_key(config, rows, num_rows, skip, path, key);
+        if (!is_known) return refuse_unknown_key(config, table, rows, num_rows, skip, path, key);
     }
     return STATUS_OK;
 }
@@ -387,7 +387,7 @@ static enum status bind_section(struct config *config, const struct config_table
     struct config_row *rows = NULL;
     int num_rows = 0;
     TRY(config_rows(&config->arena, table, &rows, &num_rows));
-    if (node) TRY(check_keys(config, rows, num_rows, skip, node, path));
+    if (node) TRY(check_keys(config, table, rows, num_rows, skip, node, path));
     for (int i = 0; i < num_rows; i++) {
         const struct config_option *option = rows[i].option;
         const struct config_entry *entry = node ? config_node_find(node, option->key) : NULL;

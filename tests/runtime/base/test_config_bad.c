@@ -52,13 +52,13 @@ static void test_types(void **state)
     assert_refused("name:\n", "t.yaml:1:6: name: no value (null takes the default); expected text");
     assert_refused("name: x\nshare: yes\n", "t.yaml:2:8: share: got 'yes'; expected true or false");
     assert_refused("name: x\nshare: 'true'\n",
-                   "t.yaml:2:8: share: got the text 'true'; expected true or false");
+                   "t.yaml:2:8: share: got quoted text 'true'; expected true or false");
     assert_refused("name: x\nshare: True\n",
                    "t.yaml:2:8: share: got 'True'; expected true or false");
     assert_refused("name: x\nseed: many\n",
                    "t.yaml:2:7: seed: 'many' is not a number; expected a whole number");
     assert_refused("name: x\nseed: \"3\"\n",
-                   "t.yaml:2:7: seed: got the text '3'; expected a whole number");
+                   "t.yaml:2:7: seed: got quoted text '3'; expected a whole number");
     assert_refused("name: x\nseed: 1.5\n",
                    "t.yaml:2:7: seed: '1.5' is not a whole number; expected a whole number");
     assert_refused("name: x\noptim: 3\n", "t.yaml:2:8: optim: got '3'; expected a section");
@@ -110,7 +110,8 @@ static void test_choices(void **state)
                    "t.yaml:2:18: schedule: unknown type 'polynomial'; expected a section with "
                    "'type' one of cosine, constant");
     assert_refused("name: x\nschedule: {type: constant, floor: 0}\n",
-                   "t.yaml:2:28: unknown key 'floor' in 'schedule'; valid keys: type, warmup");
+                   "t.yaml:2:28: unknown key 'floor' in 'schedule' (type: constant); valid keys: "
+                   "type, warmup");
     assert_refused("name: x\ndata: [3]\n",
                    "t.yaml:2:8: data.0: got '3'; expected a section with 'type' one of coco, "
                    "synthetic");

@@ -44,8 +44,9 @@ static void test_aliases_and_merge_keys(void **state)
     assert_refused("name: &n x\nnote: &n y\n",
                    "t.yaml:2:7: anchor 'n' is already defined at t.yaml:1:7");
     /* An error in a value that came through a merge names the line that wrote it. */
-    assert_refused("name: x\ndata:\n  - &a {type: coco, path: p, wight: 2}\n  - *a\n",
-                   "t.yaml:3:30: unknown key 'wight' in 'data.0'; did you mean 'weight'?");
+    assert_refused(
+        "name: x\ndata:\n  - &a {type: coco, path: p, wight: 2}\n  - *a\n",
+        "t.yaml:3:30: unknown key 'wight' in 'data.0' (type: coco); did you mean 'weight'?");
     assert_refused("name: x\neval: &e {every: 3}\nsuites: {a: *e, b: {<<: *e, every: 0}}\n",
                    "t.yaml:3:36: suites.b.every: '0' is out of range; expected a whole number >= 1 "
                    "(steps)");
@@ -108,9 +109,10 @@ static void test_errors_name_the_file_that_wrote_the_value(void **state)
                         "<= 1");
     folder_write(&folder, "b.yaml", "name: b\nschedule: {type: cosine, period: 3}\n");
     folder_write(&folder, "a.yaml", "base: b.yaml\nschedule: {type: constant}\n");
-    assert_file_refused(&folder, "a.yaml", STATUS_INVALID,
-                        "@/b.yaml:2:26: unknown key 'period' in 'schedule'; valid keys: type, "
-                        "warmup");
+    assert_file_refused(
+        &folder, "a.yaml", STATUS_INVALID,
+        "@/b.yaml:2:26: unknown key 'period' in 'schedule' (type: constant); valid keys: type, "
+        "warmup");
     folder_write(&folder, "b.yaml", "name: b\noptim: [\n");
     assert_file_refused(&folder, "a.yaml", STATUS_INVALID,
                         "@/b.yaml:3:1: not valid YAML: did not find expected node content, while "
