@@ -50,10 +50,11 @@ static enum status read_vlen_text(hid_t attribute, const char *path, const char 
     H5Tset_cset(type, H5Tget_cset(stored));
     char *value = NULL;
     herr_t result = H5Aread(attribute, type, &value);
+    const char *reason = result < 0 ? hdf5_reason() : "empty";
     H5Tclose(stored);
     H5Tclose(type);
     CHECK(result >= 0 && value, STATUS_CORRUPT, "%s: cannot read the attribute '%s': %s", path,
-          name, hdf5_reason());
+          name, reason);
     snprintf(text, size, "%s", value);
     H5free_memory(value);
     return STATUS_OK;
@@ -67,9 +68,10 @@ static enum status read_fixed_text(hid_t attribute, const char *path, const char
     hid_t type = H5Aget_type(attribute);
     memset(text, 0, size);
     herr_t result = H5Aread(attribute, type, text);
+    const char *reason = result < 0 ? hdf5_reason() : "";
     H5Tclose(type);
     CHECK(result >= 0, STATUS_CORRUPT, "%s: cannot read the attribute '%s': %s", path, name,
-          hdf5_reason());
+          reason);
     return STATUS_OK;
 }
 
@@ -290,9 +292,10 @@ static enum status read_layout(struct shard *shard)
     /* Read-only sets often lie on file systems without locks, and many ranks open them at once. */
     H5Pset_file_locking(access, false, true);
     hid_t file = H5Fopen(shard->path, H5F_ACC_RDONLY, access);
+    const char *reason = file < 0 ? hdf5_reason() : ""; /* any other call would clear it */
     H5Pclose(access);
     CHECK(file >= 0, STATUS_CORRUPT, "%s: not a sound HDF5 file (%s); copy or pack it again",
-          shard->path, hdf5_reason());
+          shard->path, reason);
     enum status status = check_same_file(file, shard);
     if (status == STATUS_OK) status = read_info(file, shard->path, &shard->info);
     if (status == STATUS_OK) status = read_columns(file, shard);
@@ -316,10 +319,10 @@ static enum status write_attribute(hid_t file, const char *path, const char *nam
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t id = H5Acreate2(file, name, stored, space, H5P_DEFAULT, H5P_DEFAULT);
     herr_t result = id >= 0 ? H5Awrite(id, memory, value) : -1;
+    const char *reason = result < 0 ? hdf5_reason() : "";
     if (id >= 0) H5Aclose(id);
     H5Sclose(space);
-    CHECK(result >= 0, STATUS_IO, "%s: cannot write the attribute '%s': %s", path, name,
-          hdf5_reason());
+    CHECK(result >= 0, STATUS_IO, "%s: cannot write the attribute '%s': %s", path, name, reason);
     return STATUS_OK;
 }
 
@@ -344,9 +347,10 @@ enum status hdf5_create_group(hid_t file, const char *path, const char *name)
     hid_t plan = H5Pcreate(H5P_GROUP_CREATE);
     H5Pset_obj_track_times(plan, false);
     hid_t group = H5Gcreate2(file, name, H5P_DEFAULT, plan, H5P_DEFAULT);
+    const char *reason = group < 0 ? hdf5_reason() : "";
     if (group >= 0) H5Gclose(group);
     H5Pclose(plan);
-    CHECK(group >= 0, STATUS_IO, "%s: cannot create the group %s: %s", path, name, hdf5_reason());
+    CHECK(group >= 0, STATUS_IO, "%s: cannot create the group %s: %s", path, name, reason);
     return STATUS_OK;
 }
 
@@ -377,11 +381,12 @@ enum status hdf5_create_table(hid_t file, const char *path, enum schema_table ta
     H5Pset_obj_track_times(plan, false);
     hid_t dataset =
         H5Dcreate2(file, row->name, stored_type(row), space, H5P_DEFAULT, plan, H5P_DEFAULT);
+    const char *reason = dataset < 0 ? hdf5_reason() : "";
     haddr_t address = dataset >= 0 ? H5Dget_offset(dataset) : HADDR_UNDEF;
     if (dataset >= 0) H5Dclose(dataset);
     H5Pclose(plan);
     H5Sclose(space);
-    CHECK(dataset >= 0, STATUS_IO, "%s: cannot create %s: %s", path, row->name, hdf5_reason());
+    CHECK(dataset >= 0, STATUS_IO, "%s: cannot create %s: %s", path, row->name, reason);
     CHECK(elements == 0 || address != HADDR_UNDEF, STATUS_IO, "%s: %s has no place in the file",
           path, row->name);
     *offset = elements == 0 ? 0 : (int64_t)address;

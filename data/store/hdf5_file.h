@@ -20,8 +20,9 @@
 void hdf5_lock(void);
 void hdf5_unlock(void);
 
-/* The innermost message on the library's error stack, for our own messages. Valid until the next
- * call. Needs the lock. */
+/* The innermost message on the library's error stack, for our own messages. To be called right
+ * after the failure, as any other call of the library clears the stack. Valid until the next call.
+ * Needs the lock. */
 const char *hdf5_reason(void);
 
 /* Fills in shard->info and shard->columns from the file at shard->path. Takes the lock. Errors as

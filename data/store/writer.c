@@ -241,46 +241,69 @@ static enum status create_tables(const struct shard_writer *writer, hid_t file,
     return STATUS_OK;
 }
 
-/* libhdf5 opens the temporary file three times: to make it, to place images/bytes, to add the rest.
- */
-enum build_step { BUILD_EMPTY, BUILD_BULK, BUILD_TABLES };
-
-static hid_t open_for(const struct shard_writer *writer, enum build_step step)
+static hid_t access_plan(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     H5Pset_file_locking(access, false, true);
-    if (step == BUILD_BULK) H5Pset_alignment(access, BULK_OFFSET, BULK_OFFSET);
+    return access;
+}
+
+enum { EMPTY_MAX = BULK_OFFSET };
+
+/* The bytes of a file with one empty group. Made in memory: libhdf5 does not survive a disk that is
+ * full when it creates a file. (H5Fget_file_image would be the call for this, but leaves a wrong
+ * checksum in the superblock, in 1.10.8.) */
+static enum status make_empty(const char *path, uint8_t bytes[EMPTY_MAX], int64_t *size)
+{
+    hid_t access = access_plan();
+    H5Pset_fapl_core(access, EMPTY_MAX, false);
     hid_t plan = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(plan, false);
-    hid_t file = step == BUILD_EMPTY ? H5Fcreate(writer->temporary, H5F_ACC_TRUNC, plan, access)
-                                     : H5Fopen(writer->temporary, H5F_ACC_RDWR, access);
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, plan, access);
     H5Pclose(plan);
     H5Pclose(access);
-    return file;
+    CHECK(file >= 0, STATUS_NO_MEMORY, "%s: no memory for an empty HDF5 file", path);
+    enum status status = hdf5_create_group(file, path, schema_group_names[GROUP_IMAGES]);
+    hsize_t length = 0;
+    void *memory = NULL;
+    bool made = status == STATUS_OK && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 &&
+                H5Fget_filesize(file, &length) >= 0 && length <= EMPTY_MAX &&
+                H5Fget_vfd_handle(file, H5P_DEFAULT, &memory) >= 0;
+    if (made) memcpy(bytes, *(void **)memory, length); /* it gives the address of its pointer */
+    H5Fclose(file);
+    TRY(status);
+    CHECK(made, STATUS_INTERNAL, "%s: cannot make an empty HDF5 file", path);
+    *size = (int64_t)length;
+    return STATUS_OK;
 }
+
+/* libhdf5 opens the temporary file twice: to place images/bytes, and to add the rest. */
+enum build_step { BUILD_BULK, BUILD_TABLES };
 
 static enum status build(const struct shard_writer *writer, enum build_step step, int64_t skipped,
                          int64_t offsets[TABLE_COUNT])
 {
+    const char *path = writer->temporary;
     hdf5_lock();
-    hid_t file = open_for(writer, step);
+    hid_t access = access_plan();
+    if (step == BUILD_BULK) H5Pset_alignment(access, BULK_OFFSET, BULK_OFFSET);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, access);
     enum status status = STATUS_OK;
     if (file < 0) {
-        status = status_fail(STATUS_IO, "%s: cannot create: %s", writer->temporary, hdf5_reason());
-    } else if (step == BUILD_EMPTY) {
-        status = hdf5_create_group(file, writer->temporary, schema_group_names[GROUP_IMAGES]);
+        status = status_fail(STATUS_IO, "%s: cannot open: %s", path, hdf5_reason());
     } else if (step == BUILD_BULK) {
-        status = hdf5_create_table(file, writer->temporary, TABLE_IMAGES_BYTES, writer->bulk_bytes,
+        status = hdf5_create_table(file, path, TABLE_IMAGES_BYTES, writer->bulk_bytes,
                                    &offsets[TABLE_IMAGES_BYTES]);
     } else {
         status = write_head(writer, file, skipped);
         if (status == STATUS_OK) status = create_tables(writer, file, offsets);
     }
     if (file >= 0 && H5Fclose(file) < 0 && status == STATUS_OK) {
-        status = status_fail(STATUS_IO, "%s: cannot write: %s", writer->temporary, hdf5_reason());
+        status = status_fail(STATUS_IO, "%s: cannot write: %s", path, hdf5_reason());
     }
+    H5Pclose(access);
     hdf5_unlock();
     return status;
 }
@@ -341,9 +364,16 @@ static enum status place_bulk(const struct shard_writer *writer, int64_t offsets
 
 static enum status start_file(struct shard_writer *writer)
 {
-    TRY(build(writer, BUILD_EMPTY, 0, NULL));
-    writer->file = open(writer->temporary, O_RDWR | O_CLOEXEC);
-    CHECK(writer->file >= 0, STATUS_IO, "%s: cannot open: %s", writer->temporary, strerror(errno));
+    uint8_t empty[EMPTY_MAX];
+    int64_t size = 0;
+    hdf5_lock();
+    enum status status = make_empty(writer->temporary, empty, &size);
+    hdf5_unlock();
+    TRY(status);
+    writer->file = open(writer->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    CHECK(writer->file >= 0, STATUS_IO, "%s: cannot create: %s", writer->temporary,
+          strerror(errno));
+    TRY(file_write_at(writer->file, writer->temporary, empty, size, 0));
     for (int64_t i = 0; i < writer->head.num_categories; i++) {
         const char *name = writer->head.categories[i];
         TRY(append_string(writer, TABLE_CATEGORIES_BYTES, name, (int64_t)strlen(name)));

@@ -123,8 +123,9 @@ static void test_every_length(void **state)
     (void)state;
     int num_errors = 0;
     int num_cuts = 0;
-    for (size_t size = 0; size < sound_size; size += size < 64 || size + 128 > sound_size ? 1 : 7) {
-        file_save(path, sound, size);
+    for (size_t size = sound_size; size-- > 0;) {
+        if (size >= 64 && size + 128 < sound_size && size % 7) continue;
+        assert_int_equal(truncate(path, (off_t)size), 0);
         expect_error_or_same("cut", size, &num_errors);
         num_cuts++;
     }

@@ -1,0 +1,101 @@
+#include "data/store/prepare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "data/store/clean.h"
+
+void prepare_scratch_fini(struct prepare_scratch *scratch)
+{
+    image_fini(&scratch->pixels);
+    image_fini(&scratch->smaller);
+    image_scratch_fini(&scratch->resize);
+    strbuf_fini(&scratch->encoded);
+}
+
+static void scale_boxes(struct sample *sample, int32_t image, double x, double y)
+{
+    for (int32_t i = 0; i < sample->num_boxes; i++) {
+        if (sample->boxes[i].image != image) continue;
+        float *box = sample->boxes[i].xyxy;
+        for (int j = 0; j < 4; j++) {
+            box[j] = (float)((double)box[j] * (j % 2 ? y : x));
+        }
+    }
+}
+
+/* Photographs stay JPEG; what came lossless stays lossless. */
+static enum status encode(const struct pack_options *options, enum image_format format,
+                          struct prepare_scratch *scratch)
+{
+    enum { PNG_LEVEL = 6 };
+    struct image_view view = image_as_view(&scratch->smaller);
+    strbuf_clear(&scratch->encoded);
+    if (format == IMAGE_PNG) return image_encode_png(view, PNG_LEVEL, &scratch->encoded);
+    return image_encode_jpeg(view, options->quality, &scratch->encoded);
+}
+
+static enum status shrink(const struct pack_options *options, struct sample *sample, int32_t index,
+                          enum image_format format, struct prepare_scratch *scratch)
+{
+    struct sample_image *image = &sample->images[index];
+    int64_t side = image->width > image->height ? image->width : image->height;
+    int64_t width = (image->width * options->max_side + side / 2) / side;
+    int64_t height = (image->height * options->max_side + side / 2) / side;
+    struct image_resize how = {
+        .filter = IMAGE_BICUBIC, .width = width > 0 ? width : 1, .height = height > 0 ? height : 1};
+    TRY(image_resize(image_as_view(&scratch->pixels), &how, &scratch->resize, &scratch->smaller));
+    TRY(encode(options, format, scratch));
+    uint8_t *bytes = sample_alloc(sample, (int64_t)scratch->encoded.length);
+    CHECK(bytes, STATUS_NO_MEMORY, "out of memory for %zu bytes", scratch->encoded.length);
+    memcpy(bytes, scratch->encoded.text, scratch->encoded.length);
+    scale_boxes(sample, index, (double)how.width / image->width,
+                (double)how.height / image->height);
+    image->bytes = bytes;
+    image->size = (int64_t)scratch->encoded.length;
+    image->width = (int32_t)how.width;
+    image->height = (int32_t)how.height;
+    return STATUS_OK;
+}
+
+static enum status prove_image(const struct pack_options *options, struct sample *sample,
+                               int32_t index, struct prepare_scratch *scratch)
+{
+    struct sample_image *image = &sample->images[index];
+    struct image_info info;
+    CHECK(image->size > 0, STATUS_INVALID, "the picture has no bytes");
+    TRY(image_probe(image->bytes, (size_t)image->size, &info));
+    TRY(image_decode(image->bytes, (size_t)image->size, NULL, &scratch->pixels));
+    CHECK((image->width == 0 || image->width == info.width) &&
+              (image->height == 0 || image->height == info.height),
+          STATUS_INVALID, "the picture has %lld x %lld pixels and the annotations say %d x %d",
+          (long long)info.width, (long long)info.height, image->width, image->height);
+    image->width = (int32_t)info.width;
+    image->height = (int32_t)info.height;
+    bool large = image->width > options->max_side || image->height > options->max_side;
+    if (options->max_side == 0 || !large) return STATUS_OK;
+    return shrink(options, sample, index, info.format, scratch);
+}
+
+enum status prepare_item(const struct pack_options *options, const struct import_source *source,
+                         int64_t item, struct prepare_scratch *scratch, struct sample *sample,
+                         uint64_t **hashes)
+{
+    TRY(options->importer->fetch(source, item, sample));
+    for (int32_t i = 0; i < sample->num_images; i++) {
+        enum status status = prove_image(options, sample, i, scratch);
+        if (status != STATUS_OK) {
+            const char *key = sample->images[i].key;
+            return status_prefix(status, "%s", key ? key : "picture");
+        }
+    }
+    TRY(sample_clean(sample, source->num_categories));
+    *hashes = sample_alloc(sample, sample->num_images * (int64_t)sizeof **hashes);
+    CHECK(*hashes, STATUS_NO_MEMORY, "out of memory");
+    for (int32_t i = 0; i < sample->num_images; i++) {
+        (*hashes)[i] = XXH64(sample->images[i].bytes, (size_t)sample->images[i].size, 0);
+    }
+    return STATUS_OK;
+}
