@@ -125,15 +125,15 @@ struct config_table {
 #define CONFIG_ROW(strct, field, ctype, option_type, ...)                                          \
     {                                                                                              \
         .key = #field, .type = (option_type), .size = sizeof(ctype),                               \
-        .offset = offsetof(strct, field) + 0 * sizeof(_Generic(((strct *)0)->field, ctype : 1)),   \
+        .offset = _Generic(((strct *)0)->field, ctype                                              \
+                           : offsetof(strct, field)),                                              \
         __VA_ARGS__                                                                                \
     }
-#define CONFIG_ROW_OF(strct, field, ctype, option_type, ...)                                       \
-    {                                                                                              \
-        .key = #field, .type = (option_type), .size = sizeof(ctype),                               \
-        .offset = offsetof(strct, field) +                                                         \
-                  0 * sizeof(_Generic(((strct *)0)->field.items, ctype const * : 1)),              \
-        __VA_ARGS__                                                                                \
+#define CONFIG_ROW_OF(strct, field, ctype, option_type, ...)                                            \
+    {                                                                                                   \
+        .key = #field, .type = (option_type), .size = sizeof(ctype),                                  \
+     .offset = _Generic(((strct *)0)->field.items, ctype const *: offsetof(strct, field)),         \
+     __VA_ARGS__ \
     }
 #define CONFIG_ROW_SIZED(strct, field, bytes, option_type, ...)                                    \
     {                                                                                              \

@@ -74,8 +74,12 @@ struct config_section {
 
 /* ---- config_node.c -------------------------------------------------------------------------- */
 
-/* STATUS_NO_MEMORY with its message. */
-enum status config_out_of_memory(const struct config *config);
+/*
+ * Returning the code here rather than from the function lets compilers and analysers see that it is
+ * not STATUS_OK.
+ */
+void config_report_memory(const struct config *config);
+#define config_out_of_memory(config) (config_report_memory(config), STATUS_NO_MEMORY)
 
 /* A new node at the place of `at` (NULL: nowhere); NULL when memory is out. */
 struct config_node *config_node_create(struct config *config, enum node_kind kind,
@@ -94,8 +98,8 @@ struct config_entry *config_node_find(const struct config_node *map, const char 
 bool config_node_is_null(const struct config_node *node);
 
 /* STATUS_INVALID with "file:line:column: message". */
-enum status config_refuse_at(const struct config_node *node, const char *format, ...)
-    STATUS_PRINTF(2, 3);
+void config_report(const struct config_node *node, const char *format, ...) STATUS_PRINTF(2, 3);
+#define config_refuse_at(...) (config_report(__VA_ARGS__), STATUS_INVALID)
 
 /* "a file:line:column" or the override, into `out`. */
 const char *config_place(const struct config_node *node, char *out, size_t size);

@@ -5,10 +5,10 @@
 
 #include "runtime/base/config_impl.h"
 
-enum status config_out_of_memory(const struct config *config)
+void config_report_memory(const struct config *config)
 {
-    return status_fail(STATUS_NO_MEMORY, "%s: out of memory while reading the config",
-                       config->name ? config->name : "config");
+    status_fail(STATUS_NO_MEMORY, "%s: out of memory while reading the config",
+                config->name ? config->name : "config");
 }
 
 struct config_node *config_node_create(struct config *config, enum node_kind kind,
@@ -58,7 +58,8 @@ static enum status adopt(struct config_node *parent, const struct config_node *c
 enum status config_node_append(struct config *config, struct config_node *list,
                                const struct config_node *item)
 {
-    list->items = grown(config, (void *)list->items, list->count, sizeof *list->items);
+    list->items =
+        grown(config, (void *)list->items, list->count, sizeof(const struct config_node *));
     if (!list->items) return config_out_of_memory(config);
     list->items[list->count++] = item;
     return adopt(list, item);
@@ -106,7 +107,7 @@ const char *config_place(const struct config_node *node, char *out, size_t size)
     return out;
 }
 
-enum status config_refuse_at(const struct config_node *node, const char *format, ...)
+void config_report(const struct config_node *node, const char *format, ...)
 {
     char text[1500];
     va_list arguments;
@@ -114,7 +115,7 @@ enum status config_refuse_at(const struct config_node *node, const char *format,
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     char place[400];
-    return status_fail(STATUS_INVALID, "%s: %s", config_place(node, place, sizeof place), text);
+    status_fail(STATUS_INVALID, "%s: %s", config_place(node, place, sizeof place), text);
 }
 
 void config_one_line(char *text)

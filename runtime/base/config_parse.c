@@ -10,6 +10,7 @@
  * unknown one. Tags, several documents and keys that are not plain text are refused: no option
  * needs them.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,20 +99,21 @@ static enum status check_bytes(const struct config_source *source, const char *b
 
 /* ---- events --------------------------------------------------------------------------------- */
 
-static enum status refuse_syntax(struct parser *parser)
+static void report_syntax(const struct parser *parser)
 {
     const yaml_parser_t *yaml = &parser->yaml;
-    if (yaml->error == YAML_MEMORY_ERROR) return config_out_of_memory(parser->config);
     struct config_node at = {.source = parser->source,
                              .line = (int64_t)yaml->problem_mark.line + 1,
                              .column = (int64_t)yaml->problem_mark.column + 1};
     const char *problem = yaml->problem ? yaml->problem : "unknown problem";
-    if (!yaml->context) return config_refuse_at(&at, "not valid YAML: %s", problem);
-    if (!parser->source->is_file) {
-        return config_refuse_at(&at, "not valid YAML: %s, %s", problem, yaml->context);
+    if (!yaml->context) {
+        config_report(&at, "not valid YAML: %s", problem);
+    } else if (!parser->source->is_file) {
+        config_report(&at, "not valid YAML: %s, %s", problem, yaml->context);
+    } else {
+        config_report(&at, "not valid YAML: %s, %s that began in line %lld", problem, yaml->context,
+                      (long long)yaml->context_mark.line + 1);
     }
-    return config_refuse_at(&at, "not valid YAML: %s, %s that began in line %lld", problem,
-                            yaml->context, (long long)yaml->context_mark.line + 1);
 }
 
 static enum status copy_scalar(struct parser *parser, const yaml_event_t *from,
@@ -156,6 +158,7 @@ static enum status copy_event(struct parser *parser, const yaml_event_t *from, s
         break;
     case YAML_ALIAS_EVENT:
         anchor = from->data.alias.anchor;
+        assert(anchor);
         break;
     default:
         break;
@@ -171,7 +174,11 @@ static enum status copy_event(struct parser *parser, const yaml_event_t *from, s
 static enum status next_event(struct parser *parser, struct event *event)
 {
     yaml_event_t from;
-    if (!yaml_parser_parse(&parser->yaml, &from)) return refuse_syntax(parser);
+    if (!yaml_parser_parse(&parser->yaml, &from)) {
+        if (parser->yaml.error == YAML_MEMORY_ERROR) return config_out_of_memory(parser->config);
+        report_syntax(parser);
+        return STATUS_INVALID;
+    }
     enum status status = copy_event(parser, &from, event);
     yaml_event_delete(&from);
     return status;

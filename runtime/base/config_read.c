@@ -28,8 +28,8 @@ static enum status refuse_value(const struct config_option *option, bool element
     char key[PATH_SIZE];
     struct strbuf wanted = {0};
     config_describe(option, element, &wanted);
-    config_refuse_at(node, "%s: %s; expected %s", config_path_text(path, key, sizeof key), problem,
-                     wanted.text ? wanted.text : "");
+    config_report(node, "%s: %s; expected %s", config_path_text(path, key, sizeof key), problem,
+                  wanted.text ? wanted.text : "");
     strbuf_fini(&wanted);
     return STATUS_INVALID;
 }
@@ -109,7 +109,7 @@ static enum status refuse_unknown_key(struct config *config, const struct config
     }
     if (skip) strbuf_printf(&text, " (%s: %s)", skip, table->name);
     suggest(&text, key->text, names, count);
-    config_refuse_at(key, "%s", text.text ? text.text : "unknown key");
+    config_report(key, "%s", text.text ? text.text : "unknown key");
     strbuf_fini(&text);
     return STATUS_INVALID;
 }
@@ -120,8 +120,8 @@ static enum status refuse_missing(const struct config_option *option,
     char key[PATH_SIZE];
     struct strbuf wanted = {0};
     config_describe(option, false, &wanted);
-    config_refuse_at(place, "missing key '%s': %s (%s)", config_path_text(path, key, sizeof key),
-                     wanted.text ? wanted.text : "", option->help ? option->help : "");
+    config_report(place, "missing key '%s': %s (%s)", config_path_text(path, key, sizeof key),
+                  wanted.text ? wanted.text : "", option->help ? option->help : "");
     strbuf_fini(&wanted);
     return STATUS_INVALID;
 }
@@ -433,7 +433,8 @@ static enum status create(const char *name, size_t size, void *value, struct con
     *out = calloc(1, sizeof **out);
     CHECK(*out, STATUS_NO_MEMORY, "%s: out of memory", name);
     (*out)->name = arena_strdup(&(*out)->arena, name);
-    return (*out)->name ? STATUS_OK : config_out_of_memory(*out);
+    CHECK((*out)->name, STATUS_NO_MEMORY, "%s: out of memory", name);
+    return STATUS_OK;
 }
 
 enum status config_read(const struct config_table *table, const char *path,

@@ -66,14 +66,18 @@ int status_exit_code(enum status code);
 /* Returns `code` with a formatted message when `condition` is false. */
 #define CHECK(condition, code, ...)                                                                \
     do {                                                                                           \
-        if (!(condition)) return status_fail(code, __VA_ARGS__);                                   \
+        if (!(condition)) {                                                                        \
+            status_fail(code, __VA_ARGS__);                                                        \
+            return code;                                                                           \
+        }                                                                                          \
     } while (0)
 
 /* The goto variant of CHECK. */
 #define CHECK_GOTO(condition, variable, label, code, ...)                                          \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
-            (variable) = status_fail(code, __VA_ARGS__);                                           \
+            status_fail(code, __VA_ARGS__);                                                        \
+            (variable) = code;                                                                     \
             goto label;                                                                            \
         }                                                                                          \
     } while (0)
