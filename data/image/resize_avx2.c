@@ -20,13 +20,27 @@ static inline __m256i combine(__m256i high, __m256i low)
     return _mm256_srai_epi32(sum, RESIZE_FRACTION_BITS);
 }
 
-/* Both lanes added, then as combine(). */
-static inline __m128i combine_lanes(__m256i high, __m256i low)
+/* Two rows' sums, each with its two lanes added: lane 0 of the result is `a`, lane 1 is `b`. */
+static inline __m256i add_lanes(__m256i a, __m256i b)
 {
-    __m256i both = _mm256_add_epi32(_mm256_slli_epi32(high, RESIZE_LOW_BITS), low);
-    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-    sum = _mm_add_epi32(sum, _mm_set1_epi32(RESIZE_ROUND));
-    return _mm_srai_epi32(sum, RESIZE_FRACTION_BITS);
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+                            _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+/* The fourth byte is overwritten by the next pixel; rows of the ring are padded. */
+static inline void store_pixels(uint8_t *const out[RESIZE_GROUP], int64_t at,
+                                const __m256i high[RESIZE_GROUP], const __m256i low[RESIZE_GROUP])
+{
+    __m256i rows01 = combine(add_lanes(high[0], high[1]), add_lanes(low[0], low[1]));
+    __m256i rows23 = combine(add_lanes(high[2], high[3]), add_lanes(low[2], low[3]));
+    __m256i words = _mm256_packs_epi32(rows01, rows23);
+    __m256i bytes = _mm256_packus_epi16(words, words);
+    __m128i even = _mm256_castsi256_si128(bytes);
+    __m128i odd = _mm256_extracti128_si256(bytes, 1);
+    _mm_storeu_si32(out[0] + at, even);
+    _mm_storeu_si32(out[1] + at, odd);
+    _mm_storeu_si32(out[2] + at, _mm_shuffle_epi32(even, 1));
+    _mm_storeu_si32(out[3] + at, _mm_shuffle_epi32(odd, 1));
 }
 
 void resize_horizontal_avx2(const struct resize_axis *axis, const uint8_t *const in[RESIZE_GROUP],
@@ -55,16 +69,7 @@ void resize_horizontal_avx2(const struct resize_axis *axis, const uint8_t *const
                 low[row] = _mm256_add_epi32(low[row], _mm256_madd_epi16(pixels, weight_low));
             }
         }
-        __m128i upper =
-            _mm_packs_epi32(combine_lanes(high[0], low[0]), combine_lanes(high[1], low[1]));
-        __m128i lower =
-            _mm_packs_epi32(combine_lanes(high[2], low[2]), combine_lanes(high[3], low[3]));
-        __m128i rgbx = _mm_packus_epi16(upper, lower);
-        /* The fourth byte is overwritten by the next pixel; rows of the ring are padded. */
-        _mm_storeu_si32(out[0] + x * 3, rgbx);
-        _mm_storeu_si32(out[1] + x * 3, _mm_shuffle_epi32(rgbx, 1));
-        _mm_storeu_si32(out[2] + x * 3, _mm_shuffle_epi32(rgbx, 2));
-        _mm_storeu_si32(out[3] + x * 3, _mm_shuffle_epi32(rgbx, 3));
+        store_pixels(out, x * 3, high, low);
     }
 }
 
