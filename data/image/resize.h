@@ -4,7 +4,8 @@
  * A separable filter whose support grows with the reduction factor, so that every source pixel of
  * the box has its share. As in Pillow (Resample.c): weights in double, normalised, rounded to 22
  * fraction bits; integer sums; a horizontal pass to 8 bits, then a vertical one. All instruction
- * sets and any split into calls give the same bytes.
+ * sets and any split into calls give the same bytes. (Pillow up to 12. Pillow 13 takes the vertical
+ * pass first where that is cheaper, which gives other pixels; trained models saw these.)
  */
 #ifndef WEFT_DATA_IMAGE_RESIZE_H
 #define WEFT_DATA_IMAGE_RESIZE_H
