@@ -161,7 +161,7 @@ static void test_double_round_trip(void **state)
         assert_string_equal(text, rows[i].text);
     }
     struct rng_key key = rng_key(1, RNG_TEST, 0);
-    for (uint32_t i = 0; i < 50000; i++) {
+    for (uint32_t i = 0; i < 20000; i++) {
         struct rng_block block = rng_at(key, 0, 0, i);
         double value;
         double again = 0;
