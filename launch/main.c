@@ -5,11 +5,13 @@
 #include "launch/command.h"
 #include "runtime/base/strbuf.h"
 
+extern const struct command command_check;
 extern const struct command command_pack;
 extern const struct command command_version;
 
 static const struct command *const commands[] = {
     &command_pack,
+    &command_check,
     &command_version,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };

@@ -1,7 +1,9 @@
 #include "data/store/seal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
@@ -101,6 +103,17 @@ enum status seal_hash(int file, const char *path, struct seal *seal)
     seal->hash = XXH64_digest(state);
     XXH64_freeState(state);
     return status;
+}
+
+enum status seal_append(int file, const char *path, int64_t bulk_offset, int64_t bulk_bytes)
+{
+    off_t end = lseek(file, 0, SEEK_END);
+    CHECK(end > 0, STATUS_IO, "%s: cannot find its end: %s", path, strerror(errno));
+    struct seal seal = {.file_bytes = end, .bulk_offset = bulk_offset, .bulk_bytes = bulk_bytes};
+    TRY(seal_hash(file, path, &seal));
+    uint8_t bytes[SEAL_BYTES];
+    seal_encode(&seal, bytes);
+    return file_write_at(file, path, bytes, SEAL_BYTES, end);
 }
 
 enum status seal_verify(int file, const char *path, const struct seal *seal)

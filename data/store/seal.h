@@ -50,6 +50,9 @@ enum status seal_verify(int file, const char *path, const struct seal *seal);
 /* Hashes the file with seal->file_bytes, bulk_offset and bulk_bytes given, into seal->hash. */
 enum status seal_hash(int file, const char *path, struct seal *seal);
 
+/* Hashes and appends the seal to `file`, whose HDF5 part ends at its end. Errors: STATUS_IO. */
+enum status seal_append(int file, const char *path, int64_t bulk_offset, int64_t bulk_bytes);
+
 /* Writes the seal to `bytes`. */
 void seal_encode(const struct seal *seal, uint8_t bytes[SEAL_BYTES]);
 

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "data/store/file_io.h"
@@ -76,26 +75,11 @@ enum status shard_check_tables(struct shard *shard)
     return STATUS_OK;
 }
 
-/* A set of many shards needs more descriptors than the usual soft limit of 1024. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static enum status open_file(struct shard *shard)
 {
     shard->file = open(shard->path, O_RDONLY | O_CLOEXEC);
-    if (shard->file < 0 && errno == EMFILE) {
-        raise_descriptor_limit();
-        shard->file = open(shard->path, O_RDONLY | O_CLOEXEC);
-    }
-    CHECK(shard->file >= 0, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, "%s: cannot open: %s%s",
-          shard->path, strerror(errno),
-          errno == EMFILE ? "; raise `ulimit -n`, or pack with a larger --shard-size" : "");
+    CHECK(shard->file >= 0, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, "%s: cannot open: %s",
+          shard->path, strerror(errno));
     CHECK(fstat(shard->file, &shard->identity) == 0, STATUS_IO, "%s: %s", shard->path,
           strerror(errno));
     CHECK(S_ISREG(shard->identity.st_mode), STATUS_INVALID, "%s: not a regular file", shard->path);

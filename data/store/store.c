@@ -8,9 +8,13 @@
  */
 #include "data/store/store.h"
 
+#include <errno.h>
 #include <glob.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -45,13 +49,83 @@ static enum status expand_pattern(const char *pattern, glob_t *found)
     return STATUS_OK;
 }
 
-static enum status open_shards(struct store *store, const glob_t *found)
+static int by_name(const void *a, const void *b)
 {
-    store->shards = calloc(found->gl_pathc, sizeof *store->shards);
-    CHECK(store->shards, STATUS_NO_MEMORY, "out of memory for %zu shards", found->gl_pathc);
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Takes the names over from glob, sorts them and drops those that two patterns gave. */
+static enum status take_paths(const glob_t *found, char ***paths, int *count)
+{
+    CHECK(found->gl_pathc < INT_MAX, STATUS_INVALID, "%zu files are too many", found->gl_pathc);
+    char **list = calloc(found->gl_pathc, sizeof *list);
+    CHECK(list, STATUS_NO_MEMORY, "out of memory for %zu shards", found->gl_pathc);
+    int kept = 0;
+    qsort(found->gl_pathv, found->gl_pathc, sizeof *found->gl_pathv, by_name);
     for (size_t i = 0; i < found->gl_pathc; i++) {
-        TRY(shard_open(&store->shards[i], found->gl_pathv[i], !store->options.unverified));
+        if (kept && strcmp(list[kept - 1], found->gl_pathv[i]) == 0) continue;
+        list[kept] = strdup(found->gl_pathv[i]);
+        if (!list[kept]) {
+            store_expand_free(list, kept);
+            return status_fail(STATUS_NO_MEMORY, "out of memory for %zu shards", found->gl_pathc);
+        }
+        kept++;
+    }
+    *paths = list;
+    *count = kept;
+    return STATUS_OK;
+}
+
+enum status store_expand(const char *const *patterns, int num_patterns, char ***paths, int *count)
+{
+    CHECK(num_patterns > 0, STATUS_INVALID, "no data files were named");
+    glob_t found = {0};
+    enum status status = STATUS_OK;
+    for (int i = 0; i < num_patterns && status == STATUS_OK; i++) {
+        status = expand_pattern(patterns[i], &found);
+    }
+    if (status == STATUS_OK) status = take_paths(&found, paths, count);
+    globfree(&found);
+    return status;
+}
+
+void store_expand_free(char **paths, int count)
+{
+    for (int i = 0; i < count; i++) {
+        free(paths[i]);
+    }
+    free(paths);
+}
+
+static atomic_int num_open; /* shards of all stores of this process */
+
+/* Every shard keeps a descriptor; the usual soft limit of 1024 is raised when that is too few. */
+static enum status reserve_descriptors(int count)
+{
+    enum { OTHERS = 256 }; /* for the rest of the program */
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)(atomic_load(&num_open) + count + OTHERS);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return STATUS_OK;
+    CHECK(limit.rlim_max >= wanted, STATUS_INVALID,
+          "the set has %d shards and this process may open %llu files; raise the limit (ulimit -n "
+          "%llu), or pack with a larger --shard-size",
+          count, (unsigned long long)limit.rlim_max, (unsigned long long)wanted);
+    limit.rlim_cur = wanted;
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0, STATUS_IO,
+          "cannot raise the limit of open files to %llu: %s", (unsigned long long)wanted,
+          strerror(errno));
+    return STATUS_OK;
+}
+
+static enum status open_shards(struct store *store, char **paths, int count)
+{
+    TRY(reserve_descriptors(count));
+    store->shards = calloc((size_t)count, sizeof *store->shards);
+    CHECK(store->shards, STATUS_NO_MEMORY, "out of memory for %d shards", count);
+    for (int i = 0; i < count; i++) {
+        TRY(shard_open(&store->shards[i], paths[i], !store->options.unverified));
         store->num_shards++;
+        atomic_fetch_add(&num_open, 1);
     }
     return STATUS_OK;
 }
@@ -181,9 +255,9 @@ static enum status sum_rows(struct store *store)
     return STATUS_OK;
 }
 
-static enum status open_found(struct store *store, const glob_t *found)
+static enum status open_paths(struct store *store, char **paths, int count)
 {
-    TRY(open_shards(store, found));
+    TRY(open_shards(store, paths, count));
     qsort(store->shards, (size_t)store->num_shards, sizeof *store->shards, by_position);
     TRY(check_complete(store));
     TRY(sum_rows(store));
@@ -198,18 +272,19 @@ enum status store_open(struct store **store, const char *const *patterns, int nu
                        const struct store_options *options)
 {
     *store = NULL;
-    CHECK(num_patterns > 0, STATUS_INVALID, "no data files were named");
+    char **paths = NULL;
+    int count = 0;
+    TRY(store_expand(patterns, num_patterns, &paths, &count));
     struct store *made = calloc(1, sizeof *made);
-    CHECK(made, STATUS_NO_MEMORY, "out of memory for a data set");
-    if (options) made->options = *options;
-    if (made->options.recheck_every == 0) made->options.recheck_every = 10;
-    glob_t found = {0};
     enum status status = STATUS_OK;
-    for (int i = 0; i < num_patterns && status == STATUS_OK; i++) {
-        status = expand_pattern(patterns[i], &found);
+    if (!made) {
+        status = status_fail(STATUS_NO_MEMORY, "out of memory for a data set");
+    } else {
+        if (options) made->options = *options;
+        if (made->options.recheck_every == 0) made->options.recheck_every = 10;
+        status = open_paths(made, paths, count);
     }
-    if (status == STATUS_OK) status = open_found(made, &found);
-    globfree(&found);
+    store_expand_free(paths, count);
     if (status != STATUS_OK) {
         store_close(&made);
         return status;
@@ -225,6 +300,7 @@ void store_close(struct store **store)
     if (!old) return;
     for (int i = 0; i < old->num_shards; i++) {
         shard_close(&old->shards[i]);
+        atomic_fetch_sub(&num_open, 1);
     }
     free(old->shards);
     arena_fini(&old->arena);

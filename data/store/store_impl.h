@@ -28,4 +28,9 @@ struct store {
  * STATUS_INVALID. */
 enum status store_recheck(const struct store *store, struct shard *shard);
 
+/* The files that `patterns` name (see store_open), each once, in order of names; `paths` are freed
+ * by store_expand_free. Errors: STATUS_NOT_FOUND, STATUS_NO_MEMORY. */
+enum status store_expand(const char *const *patterns, int num_patterns, char ***paths, int *count);
+void store_expand_free(char **paths, int count);
+
 #endif

@@ -333,17 +333,6 @@ static enum status write_tables(const struct shard_writer *writer,
     return STATUS_OK;
 }
 
-static enum status write_seal(int file, const char *path, int64_t bulk_offset, int64_t bulk_bytes)
-{
-    off_t end = lseek(file, 0, SEEK_END);
-    CHECK(end > 0, STATUS_IO, "%s: %s", path, strerror(errno));
-    struct seal seal = {.file_bytes = end, .bulk_offset = bulk_offset, .bulk_bytes = bulk_bytes};
-    TRY(seal_hash(file, path, &seal));
-    uint8_t bytes[SEAL_BYTES];
-    seal_encode(&seal, bytes);
-    return file_write_at(file, path, bytes, SEAL_BYTES, end);
-}
-
 /* Pictures of less than one alignment unit in all are put wherever libhdf5 wants them. */
 static enum status place_bulk(const struct shard_writer *writer, int64_t offsets[TABLE_COUNT])
 {
@@ -416,8 +405,8 @@ static enum status finish(struct shard_writer *writer, int64_t skipped)
     TRY(reserve_space(writer)); /* closing gave it back */
     TRY(build(writer, BUILD_TABLES, skipped, offsets));
     TRY(write_tables(writer, offsets));
-    TRY(write_seal(writer->file, writer->temporary, offsets[TABLE_IMAGES_BYTES],
-                   writer->bulk_bytes));
+    TRY(seal_append(writer->file, writer->temporary, offsets[TABLE_IMAGES_BYTES],
+                    writer->bulk_bytes));
     TRY(file_sync(writer->file, writer->temporary));
     return file_rename(writer->temporary, writer->path);
 }

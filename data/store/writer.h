@@ -46,8 +46,4 @@ enum status shard_writer_finish(struct shard_writer **writer, int64_t skipped);
 /* Gives up: removes the temporary file and frees the writer. NULL-safe. */
 void shard_writer_destroy(struct shard_writer **writer);
 
-/* Writes a copy of a shard with hashes and a seal added, and puts it in the place of `path` (what
- * weft check --seal does). The shard must be sound. Errors: as store_open, STATUS_IO. */
-enum status shard_seal(const char *path);
-
 #endif
