@@ -9,12 +9,16 @@
 #include "runtime/comm/comm.h"
 
 #include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runtime/base/log.h"
 #include "runtime/comm/comm_impl.h"
+#include "runtime/comm/watchdog.h"
 
 enum {
     SPINS_BEFORE_SLEEP = 1 << 16, /* about 50 ms: longer than any part is on its way */
@@ -37,34 +41,152 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* ---- life ---- */
+
+static void free_comm(struct comm *comm)
+{
+    if (!comm) return;
+    watchdog_destroy(&comm->watchdog);
+    free(comm->hosts);
+    free(comm->leaders);
+    comm->ops->destroy(comm);
+}
+
+/* Finds out who shares a host: ranks that share memory and the host's name. */
+static void group_by_host(struct comm *comm, const int *shared)
+{
+    for (int r = 0; r < comm->size; r++) {
+        int first = 0;
+        while (shared[first] != shared[r] || strcmp(comm->hosts[first], comm->hosts[r]) != 0) {
+            first++;
+        }
+        comm->leaders[r] = first;
+        if (first == r) comm->num_hosts++;
+    }
+    comm->leader = comm->leaders[comm->rank];
+    for (int r = 0; r < comm->size; r++) {
+        if (comm->leaders[r] != comm->leader) continue;
+        if (r < comm->rank) comm->local_rank++;
+        comm->local_size++;
+    }
+}
+
+static enum status find_hosts(struct comm *comm)
+{
+    static const char label[] = "host names";
+    size_t size = (size_t)comm->size;
+    int *shared = calloc(size, sizeof *shared);
+    comm->leaders = calloc(size, sizeof *comm->leaders);
+    comm->hosts = calloc(size, sizeof *comm->hosts);
+    enum status status = STATUS_OK;
+    if (!shared || !comm->leaders || !comm->hosts)
+        status = status_fail(STATUS_NO_MEMORY, "no memory for the names of %zu hosts", size);
+    TRY_GOTO(status, comm_agree_status(comm, label, status), done);
+    TRY_GOTO(status, comm_allgather(comm, label, &comm->leader, shared, 1, NULL, COMM_I32), done);
+    TRY_GOTO(status,
+             comm_allgather(comm, label, comm->host, comm->hosts, COMM_HOST_SIZE, NULL, COMM_U8),
+             done);
+    group_by_host(comm, shared);
+done:
+    free(shared);
+    return status;
+}
+
+static void find_host_name(const struct comm_options *options, char name[COMM_HOST_SIZE])
+{
+    memset(name, 0, COMM_HOST_SIZE);
+    if (options->host) {
+        snprintf(name, COMM_HOST_SIZE, "%s", options->host);
+    } else if (gethostname(name, COMM_HOST_SIZE - 1) != 0) {
+        snprintf(name, COMM_HOST_SIZE, "unknown host");
+    }
+}
+
+static enum status join(struct comm *comm, const struct comm_options *options)
+{
+    if (options->require_launched_size) TRY(comm_check_launched_size(comm->size));
+    TRY(find_hosts(comm));
+    TRY(comm_check_builds(comm, options->build_id));
+    return watchdog_attach(comm->watchdog, comm);
+}
+
 enum status comm_create(const struct comm_options *options, struct comm **out)
 {
     static const struct comm_options defaults;
     if (!options) options = &defaults;
     *out = NULL;
+    char host[COMM_HOST_SIZE];
+    find_host_name(options, host);
+    struct watchdog *watchdog = NULL;
     struct comm *comm = NULL;
-    TRY(comm_mpi_create(options, &comm));
-    log_set_rank(comm->rank, comm->size);
-    enum status status = STATUS_OK;
-    if (options->require_launched_size) {
-        TRY_GOTO(status, comm_check_launched_size(comm->size), fail);
+    TRY(watchdog_create(host, options->timeouts, &watchdog));
+    enum status status = comm_mpi_create(options, &comm);
+    if (status != STATUS_OK) {
+        watchdog_destroy(&watchdog);
+        return status;
     }
-    TRY_GOTO(status, comm_check_builds(comm, options->build_id), fail);
+    comm->watchdog = watchdog;
+    memcpy(comm->host, host, sizeof host);
+    log_set_rank(comm->rank, comm->size);
+    status = join(comm, options);
+    if (status != STATUS_OK) {
+        /* Every rank comes here with the same verdict (or the comm is broken and so is the end). */
+        if (comm->broken == STATUS_OK) comm->ops->finish(comm);
+        free_comm(comm);
+        return status;
+    }
+    watchdog_phase(watchdog, COMM_PHASE_IDLE, "");
     *out = comm;
     return STATUS_OK;
-fail:
-    /* Every rank comes here with the same verdict, so the collective end is safe. */
-    comm->ops->finish(comm);
+}
+
+enum status comm_finish(struct comm **out)
+{
+    struct comm *comm = *out;
+    if (!comm) return STATUS_OK;
+    watchdog_phase(comm->watchdog, COMM_PHASE_FINISH, "");
+    enum status status = comm_barrier(comm, "finish");
+    if (status != STATUS_OK) return status;
+    watchdog_finished(comm->watchdog);
+    status = comm->ops->finish(comm);
+    free_comm(comm);
+    *out = NULL;
     return status;
 }
 
-enum status comm_finish(struct comm **comm)
+void comm_abort(struct comm *comm, int exit_code, const char *format, ...)
 {
-    if (!*comm) return STATUS_OK;
-    enum status status = (*comm)->ops->finish(*comm);
-    *comm = NULL;
-    return status;
+    char message[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    if (exit_code == 0) exit_code = 1;
+    const char *verdict = comm ? watchdog_verdict(comm->watchdog) : NULL;
+    if (comm) watchdog_aborting(comm->watchdog, exit_code);
+    /* The watchdog has printed its line already. */
+    if (!verdict || !strstr(message, verdict)) log_error("%s", message);
+    fflush(NULL);
+    if (comm && comm->size > 1) comm->ops->abort(comm, exit_code);
+    _exit(exit_code);
 }
+
+void comm_step_set(struct comm *comm, int64_t step)
+{
+    watchdog_step(comm->watchdog, step);
+}
+
+void comm_phase_set(struct comm *comm, enum comm_phase phase, const char *label)
+{
+    watchdog_phase(comm->watchdog, phase, label);
+}
+
+void comm_timeout_set(struct comm *comm, enum comm_phase phase, double seconds)
+{
+    watchdog_timeout(comm->watchdog, phase, seconds);
+}
+
+/* ---- errors ---- */
 
 enum status comm_break(struct comm *comm, enum status status)
 {
@@ -75,10 +197,23 @@ enum status comm_break(struct comm *comm, enum status status)
     return status;
 }
 
-static enum status check_broken(const struct comm *comm)
+/* Fails when an earlier call did or the watchdog has given up. */
+static enum status check_usable(struct comm *comm)
 {
+    const char *verdict = watchdog_verdict(comm->watchdog);
+    if (verdict && comm->broken == STATUS_OK)
+        return comm_break(comm, status_fail(STATUS_COMM, "%s", verdict));
     if (comm->broken == STATUS_OK) return STATUS_OK;
     return status_fail(comm->broken, "%s", comm->broken_message);
+}
+
+uint32_t comm_label_hash(const char *label)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (; *label; label++) {
+        hash = (hash ^ (uint8_t)*label) * 16777619u;
+    }
+    return hash ^ hash >> 15;
 }
 
 /* ---- starting ---- */
@@ -131,10 +266,11 @@ static enum status complete_alone(const struct comm_call *call)
 enum status comm_start(struct comm *comm, const struct comm_call *call, struct comm_handle **handle)
 {
     *handle = NULL;
-    TRY(check_broken(comm));
+    TRY(check_usable(comm));
     TRY(check_call(comm, call));
     comm->sequence++;
     comm->stats.calls++;
+    watchdog_call(comm->watchdog, comm->sequence, call->label);
     if (comm->size == 1) return complete_alone(call);
     enum status status = comm->ops->start(comm, call, handle);
     return status == STATUS_OK ? STATUS_OK : comm_break(comm, status);
@@ -145,7 +281,7 @@ enum status comm_start(struct comm *comm, const struct comm_call *call, struct c
 enum status comm_progress(struct comm *comm)
 {
     if (comm->size == 1) return STATUS_OK;
-    TRY(check_broken(comm));
+    TRY(check_usable(comm));
     enum status status = comm->ops->progress(comm);
     return status == STATUS_OK ? STATUS_OK : comm_break(comm, status);
 }
@@ -169,6 +305,7 @@ enum status comm_wait(struct comm *comm, struct comm_handle **handle)
     double start = now();
     enum status status = STATUS_OK;
     bool done = false;
+    watchdog_wait_begin(comm->watchdog, (*handle)->sequence, (*handle)->label);
     for (int64_t spins = 0;; spins++) {
         status = comm_test(comm, handle, &done);
         if (status != STATUS_OK || done) break;
@@ -178,6 +315,7 @@ enum status comm_wait(struct comm *comm, struct comm_handle **handle)
             nanosleep(&(struct timespec){.tv_nsec = SLEEP_NANOSECONDS}, NULL);
         }
     }
+    watchdog_wait_end(comm->watchdog);
     comm->stats.wait_seconds += now() - start;
     return status;
 }

@@ -56,8 +56,7 @@ struct comm_call {
     void *recv;
     int64_t count;              /* elements: ALLREDUCE, BROADCAST; or of each rank's equal slice */
     const int64_t *send_counts; /* [size] EXCHANGE: elements for each rank; copied */
-    const int64_t
-        *recv_counts; /* [size] slices, or elements from each rank; NULL = count; copied */
+    const int64_t *recv_counts; /* [size] slices, or from each rank; NULL = count; copied */
 };
 
 struct comm;
@@ -71,7 +70,22 @@ struct comm_ops {
     enum status (*progress)(struct comm *comm); /* advances everything in flight, never blocks */
     bool (*is_done)(const struct comm_handle *handle);
     void (*release)(struct comm *comm, struct comm_handle *handle); /* of a handle that is done */
-    enum status (*finish)(struct comm *comm);                       /* collective; frees the comm */
+    enum status (*finish)(struct comm *comm);        /* collective; the last communication */
+    void (*destroy)(struct comm *comm);              /* frees the comm */
+    void (*abort)(struct comm *comm, int exit_code); /* ends the job; may return */
+};
+
+/* What a rank is doing, for the watchdog; each has a time-out of its own. */
+enum comm_phase {
+    COMM_PHASE_IDLE,       /* nothing declared; never times out */
+    COMM_PHASE_STARTUP,    /* 300 s */
+    COMM_PHASE_DATA,       /* 600 s */
+    COMM_PHASE_COMPUTE,    /* 1800 s */
+    COMM_PHASE_COLLECTIVE, /* 120 s; set by the calls themselves */
+    COMM_PHASE_CHECKPOINT, /* 3600 s */
+    COMM_PHASE_EVALUATE,   /* 7200 s */
+    COMM_PHASE_FINISH,     /* 120 s */
+    COMM_NUM_PHASES
 };
 
 struct comm_options {
@@ -80,7 +94,8 @@ struct comm_options {
     bool require_launched_size;
     int64_t chunk_bytes;  /* largest message part in flight; 0 = chosen by the number of ranks */
     const char *build_id; /* replaces the hash of the executable, for tests */
-    const char *host;     /* replaces the host name, for tests */
+    const char *host;     /* replaces the host name, for tests: same name = same host */
+    double timeouts[COMM_NUM_PHASES]; /* seconds; 0 = the default above, below 0 = never */
 };
 
 struct comm_stats {
@@ -89,6 +104,10 @@ struct comm_stats {
     double wait_seconds; /* spent inside blocking calls and comm_wait */
 };
 
+enum { COMM_HOST_SIZE = 64 };
+
+struct watchdog;
+
 /* A world. The fields are read-only for users. */
 struct comm {
     const struct comm_ops *ops;
@@ -96,11 +115,16 @@ struct comm {
     int size;
     int local_rank; /* among the ranks of this host */
     int local_size;
-    char host[64];
+    char host[COMM_HOST_SIZE];
+    int num_hosts;
+    int leader;                    /* the lowest rank of this host */
+    int *leaders;                  /* [size] the lowest rank of each rank's host; owned */
+    char (*hosts)[COMM_HOST_SIZE]; /* [size] host names; owned */
+    struct watchdog *watchdog;     /* owned */
     struct comm_stats stats;
     uint32_t sequence;  /* collectives started */
     enum status broken; /* the first failure; later calls return it with its message */
-    char broken_message[512];
+    char broken_message[1024];
 };
 
 /*
@@ -111,9 +135,33 @@ struct comm {
  */
 enum status comm_create(const struct comm_options *options, struct comm **comm);
 
-/* Waits for all ranks, ends MPI if comm_create started it, frees. NULL-safe, sets NULL.
- * Collective. */
+/* Waits for all ranks, ends MPI if comm_create started it, frees. NULL-safe, sets NULL. When a rank
+ * is gone it fails with STATUS_COMM and *comm stays, for comm_abort. Collective. */
 enum status comm_finish(struct comm **comm);
+
+/*
+ * Prints the message as an error and ends the whole job: every rank exits non-zero, this one with
+ * `exit_code` (1 if it is 0). For failures of one rank; where all ranks fail together
+ * (comm_agree_status), finish and return the code instead. `comm` may be NULL. For main only.
+ */
+void comm_abort(struct comm *comm, int exit_code, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+
+/* ---- the watchdog; not collective, cheap ---- */
+
+/* The step that messages tell; before the first call there is none. */
+void comm_step_set(struct comm *comm, int64_t step);
+
+/*
+ * Declares what this rank does now and restarts the phase's clock; `label` ("read batch") is
+ * copied. A rank that waits in a collective for a rank that is alive and within its own phase's
+ * time-out goes on waiting, so a phase's time-out alone limits how slow a rank may be. Collectives
+ * declare themselves and restore the phase.
+ */
+void comm_phase_set(struct comm *comm, enum comm_phase phase, const char *label);
+
+/* Changes a time-out: 0 = default, below 0 = never. Use equal values on all ranks. */
+void comm_timeout_set(struct comm *comm, enum comm_phase phase, double seconds);
 
 /* ---- calls in flight ---- */
 

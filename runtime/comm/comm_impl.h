@@ -20,7 +20,11 @@ struct comm_handle {
 void comm_reduce(enum comm_dtype dtype, enum comm_reduction reduction, void *out,
                  const void *const *parts, int num_parts, int64_t n);
 
-/* Starts MPI where needed and makes a comm with rank, size and host filled in. Collective. */
+/* A hash of a collective's name, to tell calls apart. */
+uint32_t comm_label_hash(const char *label);
+
+/* Starts MPI where needed and makes a comm that can communicate, with rank and size filled in, and
+ * in `leader` the lowest rank with the same shared memory. Collective. */
 enum status comm_mpi_create(const struct comm_options *options, struct comm **comm);
 
 /* Records the first failure of `comm` with this thread's message and returns it. */

@@ -29,7 +29,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/comm/comm_impl.h"
 
@@ -127,15 +126,6 @@ static enum status mpi_fail(const struct mpi_comm *comm, const char *label, int 
     } while (0)
 
 /* ---- handles ---- */
-
-static uint32_t hash_label(const char *text)
-{
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (; *text; text++) {
-        hash = (hash ^ (uint8_t)*text) * 16777619u;
-    }
-    return hash ^ hash >> 15;
-}
 
 static void handle_free(struct mpi_handle *handle)
 {
@@ -560,7 +550,7 @@ static enum status start(struct comm *base, const struct comm_call *call, struct
     h->call = *call;
     h->call.label = h->base.label;
     int sequence = (int)(base->sequence & ((1 << TAG_SEQUENCE_BITS) - 1));
-    int hash = (int)(hash_label(h->base.label) & (uint32_t)comm->tag_hash_mask);
+    int hash = (int)(comm_label_hash(h->base.label) & (uint32_t)comm->tag_hash_mask);
     h->tag = hash << TAG_HASH_SHIFT | sequence << (TAG_CHUNK_BITS + TAG_ROUND_BITS);
     handle_plan(comm, h);
     /* The caller's arrays may be gone when the next chunk starts; the offsets hold them. */
@@ -583,8 +573,21 @@ static enum status start(struct comm *base, const struct comm_call *call, struct
 
 /* ---- life ---- */
 
-static void free_comm(struct mpi_comm *comm)
+static enum status finish(struct comm *base)
 {
+    struct mpi_comm *comm = (struct mpi_comm *)base;
+    if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
+    if (comm->owns_mpi) {
+        comm->owns_mpi = false;
+        int code = MPI_Finalize();
+        CHECK(code == MPI_SUCCESS, STATUS_COMM, "MPI_Finalize failed with code %d", code);
+    }
+    return STATUS_OK;
+}
+
+static void destroy(struct comm *base)
+{
+    struct mpi_comm *comm = (struct mpi_comm *)base;
     for (int i = 0; i < NUM_TRANSFERS; i++) {
         struct transfer *t = &comm->transfers[i];
         free(t->requests);
@@ -602,16 +605,10 @@ static void free_comm(struct mpi_comm *comm)
     free(comm);
 }
 
-static enum status finish(struct comm *base)
+static void abort_job(struct comm *base, int exit_code)
 {
-    struct mpi_comm *comm = (struct mpi_comm *)base;
-    bool owns_mpi = comm->owns_mpi;
-    if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
-    free_comm(comm);
-    if (owns_mpi) {
-        CHECK(MPI_Finalize() == MPI_SUCCESS, STATUS_COMM, "MPI_Finalize failed");
-    }
-    return STATUS_OK;
+    (void)base;
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
 static const struct comm_ops mpi_ops = {
@@ -621,6 +618,8 @@ static const struct comm_ops mpi_ops = {
     .is_done = is_done,
     .release = release,
     .finish = finish,
+    .destroy = destroy,
+    .abort = abort_job,
 };
 
 MPI_Comm comm_mpi_communicator(const struct comm *comm)
@@ -683,8 +682,8 @@ static enum status find_place(struct mpi_comm *comm)
     MPI_TRY(comm, "start", MPI_Comm_size(comm->world, &base->size));
     MPI_TRY(comm, "start",
             MPI_Comm_split_type(comm->world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local));
-    MPI_TRY(comm, "start", MPI_Comm_rank(local, &base->local_rank));
-    MPI_TRY(comm, "start", MPI_Comm_size(local, &base->local_size));
+    base->leader = base->rank;
+    MPI_TRY(comm, "start", MPI_Bcast(&base->leader, 1, MPI_INT, 0, local));
     MPI_TRY(comm, "start", MPI_Comm_free(&local));
     int *tag_limit = NULL;
     int found = 0;
@@ -702,11 +701,6 @@ enum status comm_mpi_create(const struct comm_options *options, struct comm **ou
     CHECK(comm, STATUS_NO_MEMORY, "no memory for a communicator");
     comm->base.ops = &mpi_ops;
     comm->world = MPI_COMM_NULL;
-    if (options->host) {
-        snprintf(comm->base.host, sizeof comm->base.host, "%s", options->host);
-    } else if (gethostname(comm->base.host, sizeof comm->base.host - 1) != 0) {
-        snprintf(comm->base.host, sizeof comm->base.host, "unknown host");
-    }
     enum status status;
     TRY_GOTO(status, start_mpi(comm), fail);
     TRY_GOTO(status, find_place(comm), fail);
@@ -722,6 +716,6 @@ enum status comm_mpi_create(const struct comm_options *options, struct comm **ou
     *out = &comm->base;
     return STATUS_OK;
 fail:
-    free_comm(comm);
+    destroy(&comm->base);
     return status;
 }
