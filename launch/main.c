@@ -7,11 +7,13 @@
 
 extern const struct command command_check;
 extern const struct command command_pack;
+extern const struct command command_tokenizer;
 extern const struct command command_version;
 
 static const struct command *const commands[] = {
     &command_pack,
     &command_check,
+    &command_tokenizer,
     &command_version,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };

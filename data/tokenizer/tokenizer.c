@@ -107,6 +107,19 @@ static enum status check_bytes(struct tokenizer *tokenizer, const char *file)
     return STATUS_OK;
 }
 
+/* Text is only text: no merges may lead to a special token. */
+static enum status check_special(const struct tokenizer *tokenizer, const char *file)
+{
+    for (uint32_t i = 0; i < tokenizer->bpe.num_slots; i++) {
+        const struct merge *merge = &tokenizer->bpe.slots[i];
+        CHECK(merge->pair == UINT64_MAX || !tokenizer->vocab.tokens[merge->id].special,
+              STATUS_UNSUPPORTED,
+              "%s: the merges make the special token '%s' out of plain text; name another", file,
+              tokenizer->vocab.tokens[merge->id].text);
+    }
+    return STATUS_OK;
+}
+
 static uint64_t hash_tables(const struct tokenizer *tokenizer)
 {
     int32_t head[] = {(int32_t)tokenizer->kind,           tokenizer->vocab.count,
@@ -171,7 +184,10 @@ enum status tokenizer_finish(struct tokenizer *tokenizer, const char *file,
         TRY(resolve_role(tokenizer, file, options, (enum tokenizer_role)role));
         TRY(register_role(tokenizer, (enum tokenizer_role)role));
     }
-    if (tokenizer->kind == TOKENIZER_BPE) TRY(check_bytes(tokenizer, file));
+    if (tokenizer->kind == TOKENIZER_BPE) {
+        TRY(check_bytes(tokenizer, file));
+        TRY(check_special(tokenizer, file));
+    }
     CHECK(tokenizer->kind == TOKENIZER_BPE || tokenizer->special[TOKENIZER_UNKNOWN] >= 0,
           STATUS_NOT_FOUND, "%s: has no token [UNK], which WordPiece needs; is it a vocab.txt?",
           file);

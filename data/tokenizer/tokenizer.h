@@ -74,6 +74,13 @@ struct tokenizer_options {
 enum status tokenizer_load(const char *path, const struct tokenizer_options *options,
                            struct tokenizer **out);
 
+/*
+ * Writes a byte-level BPE tokenizer as vocab.json, merges.txt and tokenizer.json into `folder`,
+ * which is made when it is not there. tokenizer_load and the Hugging Face library read them. Each
+ * file appears complete or not at all. Errors: IO, UNSUPPORTED (WordPiece).
+ */
+enum status tokenizer_save(const struct tokenizer *tokenizer, const char *folder);
+
 /* Frees a tokenizer and sets the pointer to NULL; NULL-safe. */
 void tokenizer_destroy(struct tokenizer **tokenizer);
 

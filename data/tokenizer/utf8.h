@@ -36,7 +36,8 @@ bool unicode_is_control(int32_t codepoint);
 /* ASCII punctuation and the P categories: what BERT splits off. */
 bool unicode_is_punctuation(int32_t codepoint);
 
-/* The blocks of Chinese characters that BERT puts spaces around. */
+/* The blocks of Chinese characters that BERT puts spaces around. U+2B820 to U+2B91F are not among
+ * them in the Hugging Face library, and so not here. */
 bool unicode_is_cjk(int32_t codepoint);
 
 /* Lower case by the full mapping, without the context rule for the Greek sigma: `out` gets 1 or 2
