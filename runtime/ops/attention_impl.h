@@ -5,6 +5,112 @@
 #include "runtime/backend/cpu/isa.h"
 #include "runtime/ops/attention_kernel.h"
 
+/* Packed operands are padded to at most this, so that no kernel needs masks. */
+enum { ATTENTION_PAD = 32 };
+
+/* Rows of scores that are computed, turned into probabilities and used before the next ones. */
+enum { ATTENTION_ROWS = 32 };
+
+/* Rows for which summands and dropout may be made at the same time, and the spare elements of a row
+ * of dropout factors. */
+enum { ATTENTION_SLOTS = 4, ATTENTION_KEEP_PAD = 40 };
+
+/* A call: its arguments and what follows from them. */
+struct attention_job {
+    const struct attention_shape *shape;
+    const struct attention_tensors *tensors;
+    bool want_dbias;     /* a backward that computes dbias_table */
+    int64_t nq, nk;      /* queries and keys of an item */
+    int64_t keys;        /* nk padded to 16 */
+    int64_t deep_keys;   /* nk padded to what the kernel sums over at once */
+    int64_t dim;         /* head_dim padded */
+    int64_t windows;     /* per batch row; 1 without windows */
+    int64_t table;       /* rows of the bias table, 0 without */
+    float scale2;        /* scale * log2(e): scores are kept in units of 2^x */
+    float mask2;         /* mask_value * log2(e) */
+    uint32_t drop_below; /* dropout: a word below this drops */
+    float keep_scale;    /* 1 / (1 - dropout) */
+};
+
+/* The unit of work: one head of one window of one batch row. */
+struct attention_item {
+    int64_t head, b, window;
+};
+
+/*
+ * Scratch of one thread. Matrices are row-major f32, or 32-bit units of two bf16 along the summed
+ * dimension in kernels that multiply bf16; sizes are those of f32.
+ */
+struct attention_thread {
+    /* Of the window the thread is in. */
+    int32_t *token;     /* [nk padded] token of a window position (identity without windows) */
+    float *region;      /* [keys] shift mask band of a window position */
+    int64_t window;     /* which, -1 at first */
+    bool has_regions;   /* not all equal */
+    int64_t batch;      /* the batch row that `mask` is of, -1 at first */
+    int64_t first_kept; /* first key that the key mask keeps, nk when none */
+    float *plain;       /* [keys] 0, -infinity in the padding */
+    float *mask;        /* [keys] 0 or mask2, -infinity in the padding */
+    float *add;         /* [ATTENTION_SLOTS, keys] rows of summands made for one query */
+    float *keep;        /* [ATTENTION_SLOTS, keys + ATTENTION_KEEP_PAD] dropout: 0 or 1 */
+
+    /* Of the head the thread is in. */
+    int64_t head; /* which, -1 at first */
+    float *bias;  /* [nq, keys] bias * log2(e), -infinity in the padding */
+    float *dbias; /* [nq, keys] its gradient, summed over the windows of the head */
+    float *table; /* [heads, table] the same, by table row; what is reduced over threads */
+
+    /* Of an item. */
+    float *k, *v; /* [keys, dim] rows, and for bf16 [keys / 2, dim] pairs of rows */
+    float *k_pairs, *v_pairs;
+    float *kt, *vt; /* [dim, keys] columns, for bf16 [dim / 2, keys] */
+    float *dk, *dv; /* [keys, dim] */
+
+    /* Of a block of query rows. */
+    float *q, *dout;             /* [ATTENTION_ROWS, dim] */
+    float *q_pairs, *dout_pairs; /* [ATTENTION_ROWS / 2, dim] */
+    float *q_t, *dout_t;         /* [dim, ATTENTION_ROWS / 2] */
+    float *s, *dp;               /* [ATTENTION_ROWS, keys] */
+    float *p_pairs, *ds_pairs;   /* [ATTENTION_ROWS / 2, keys] */
+    float *ds_rows;              /* [ATTENTION_ROWS, deep_keys / 2] */
+    float *out;                  /* [ATTENTION_ROWS, dim] */
+    float *row_a, *row_b;        /* [ATTENTION_ROWS] */
+};
+
+struct attention_kernels {
+    void (*forward)(const struct attention_job *job, struct attention_thread *thread,
+                    struct attention_item item);
+    void (*backward)(const struct attention_job *job, struct attention_thread *thread,
+                     struct attention_item item);
+    int deep_key_pad, dim_pad; /* what attention_job's deep_keys and dim are multiples of */
+};
+
+extern const struct attention_kernels attention_portable;
+extern const struct attention_kernels attention_avx2;
+extern const struct attention_kernels attention_avx512;
+extern const struct attention_kernels attention_avx512bf16;
+extern const struct attention_kernels attention_amx;
+
+/* Lays out the scratch of a thread from `base` (64-byte aligned), or only counts when it is NULL.
+ * Returns the bytes. */
+size_t attention_thread_init(const struct attention_job *job, struct attention_thread *thread,
+                             void *base);
+
+/* Makes thread->token, region, mask and bias right for the item. */
+void attention_enter_item(const struct attention_job *job, struct attention_thread *thread,
+                          struct attention_item item);
+
+/* Adds the bias gradient of the thread's head to thread->table; after its last item. */
+void attention_leave_head(const struct attention_job *job, struct attention_thread *thread);
+
+/* Position of channel 0 of (item, token) in a tensor, in elements. */
+static inline int64_t attention_place(const struct attention_job *job,
+                                      struct attention_stride stride, struct attention_item item,
+                                      int64_t token)
+{
+    return item.b * stride.batch + token * stride.token + item.head * job->shape->head_dim;
+}
+
 /* The forward or backward with the instructions of `isa`, which the machine must have. */
 void attention_run(const struct attention_shape *shape, const struct attention_tensors *tensors,
                    int num_threads, enum cpu_isa isa, bool backward);

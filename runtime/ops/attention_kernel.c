@@ -1,5 +1,5 @@
 /*
- * Attention: checks, the division of work, and a plain C kernel.
+ * Attention: checks, the division of work and the choice of kernels (attention_item.h).
  *
  * The unit of work is an item: one head of one window of one batch row (without windows the whole
  * row is the window). Items are numbered head-major, so that a thread, which takes one contiguous
@@ -10,12 +10,10 @@
 #include "runtime/ops/attention_kernel.h"
 
 #include <assert.h>
-#include <float.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
-#include "runtime/base/bf16.h"
 #include "runtime/ops/attention_impl.h"
 
 enum { MAX_HEAD_DIM = 256, MAX_WINDOW = 64 };
@@ -120,234 +118,75 @@ double attention_flops(const struct attention_shape *s)
            (double)item_queries(s) * (double)item_keys(s) * (double)s->head_dim;
 }
 
-/* ---- plain C kernel ---- */
-
-struct thread_memory {
-    float *p, *dp;   /* [keys] */
-    float *dk, *dv;  /* [keys, head_dim] */
-    float *dbias;    /* [heads, (2 window - 1)^2] */
-    int32_t *token;  /* [window^2] token of a window position */
-    uint8_t *region; /* [window^2] */
-};
-
-static size_t carve(const struct attention_shape *s, char *base, struct thread_memory *m)
+static struct attention_job make_job(const struct attention_shape *s,
+                                     const struct attention_tensors *t, int64_t deep_key_pad,
+                                     int64_t dim_pad)
 {
-    size_t used = 0;
-#define TAKE(field, count)                                                                         \
-    do {                                                                                           \
-        if (base) m->field = (void *)(base + used);                                                \
-        used += (size_t)round_up((int64_t)sizeof *m->field * (count), 64);                         \
-    } while (0)
-    int64_t n = item_keys(s);
-    TAKE(p, n);
-    TAKE(dp, n);
-    TAKE(dk, n * s->head_dim);
-    TAKE(dv, n * s->head_dim);
-    TAKE(dbias, table_rows(s) * s->heads);
-    TAKE(token, n);
-    TAKE(region, n);
-#undef TAKE
-    return used;
+    const double log2e = 1.4426950408889634;
+    return (struct attention_job){.shape = s,
+                                  .tensors = t,
+                                  .nq = item_queries(s),
+                                  .nk = item_keys(s),
+                                  .keys = round_up(item_keys(s), 16),
+                                  .deep_keys = round_up(item_keys(s), deep_key_pad),
+                                  .dim = round_up(s->head_dim, dim_pad),
+                                  .windows = num_windows(s),
+                                  .table = table_rows(s),
+                                  .scale2 = (float)(s->scale * log2e),
+                                  .mask2 = (float)(s->mask_value * log2e),
+                                  .drop_below = (uint32_t)ceil(s->dropout * 0x1p24) << 8,
+                                  .keep_scale = 1 / (1 - s->dropout)};
 }
 
 size_t attention_scratch_size(const struct attention_shape *shape, int num_threads)
 {
-    struct thread_memory unused = {0};
-    return carve(shape, NULL, &unused) * (size_t)num_threads;
+    struct attention_job job = make_job(shape, NULL, ATTENTION_PAD, ATTENTION_PAD);
+    struct attention_thread thread = {0};
+    return attention_thread_init(&job, &thread, NULL) * (size_t)num_threads;
 }
 
-struct item {
-    int64_t head, b, window;
-};
-
-static struct item item_at(const struct attention_shape *s, int64_t index)
+static const struct attention_kernels *find_kernels(enum cpu_isa isa, bool is_bf16)
 {
-    int64_t windows = num_windows(s);
-    struct item item = {.window = index % windows, .b = index / windows % s->batch};
-    item.head = index / windows / s->batch;
-    return item;
+#if defined(__x86_64__)
+    if (is_bf16 && isa >= CPU_ISA_AMX) return &attention_amx;
+    if (is_bf16 && isa >= CPU_ISA_AVX512BF16) return &attention_avx512bf16;
+    if (isa >= CPU_ISA_AVX512) return &attention_avx512;
+    if (isa >= CPU_ISA_AVX2) return &attention_avx2;
+#else
+    (void)isa;
+    (void)is_bf16;
+#endif
+    return &attention_portable;
 }
 
-static int64_t band(int64_t at, int64_t length, const struct attention_shape *s)
+/* Items [first, end) on one thread. */
+static void run_items(const struct attention_job *job, const struct attention_kernels *kernels,
+                      struct attention_thread *thread, int64_t first, int64_t end, bool backward)
 {
-    return (at >= length - s->window) + (at >= length - s->shift);
-}
-
-static void map_tokens(const struct attention_shape *s, int64_t window, struct thread_memory *m)
-{
-    int64_t n = item_keys(s);
-    if (!s->window) {
-        for (int64_t i = 0; i < n; i++) {
-            m->token[i] = (int32_t)i;
-            m->region[i] = 0;
-        }
-        return;
+    int64_t batch = job->shape->batch;
+    for (int64_t i = first; i < end; i++) {
+        struct attention_item item = {.head = i / (job->windows * batch),
+                                      .b = i / job->windows % batch,
+                                      .window = i % job->windows};
+        (backward ? kernels->backward : kernels->forward)(job, thread, item);
     }
-    int64_t across = s->grid_w / s->window;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t y = window / across * s->window + i / s->window;
-        int64_t x = window % across * s->window + i % s->window;
-        m->region[i] = (uint8_t)(s->shift ? 3 * band(y, s->grid_h, s) + band(x, s->grid_w, s) : 0);
-        m->token[i] =
-            (int32_t)((y + s->shift) % s->grid_h * s->grid_w + (x + s->shift) % s->grid_w);
-    }
+    if (job->want_dbias) attention_leave_head(job, thread);
 }
 
-static float get(const void *data, bool is_bf16, int64_t at)
+/* Sums the threads' tables in thread order. */
+static void reduce_tables(const struct attention_job *job, size_t thread_size, int num_threads)
 {
-    return is_bf16 ? bf16_to_f32(((const bf16 *)data)[at]) : ((const float *)data)[at];
-}
-
-static void put(void *data, bool is_bf16, int64_t at, float value)
-{
-    if (is_bf16) {
-        ((bf16 *)data)[at] = bf16_from_f32(value);
-    } else {
-        ((float *)data)[at] = value;
-    }
-}
-
-static int64_t bias_index(const struct attention_shape *s, int64_t i, int64_t j)
-{
-    int64_t w = s->window;
-    return (i / w - j / w + w - 1) * (2 * w - 1) + i % w - j % w + w - 1;
-}
-
-/* Position of (item, token, channel 0) in a tensor. */
-static int64_t place(const struct attention_shape *s, struct attention_stride stride,
-                     struct item item, int64_t token)
-{
-    return item.b * stride.batch + token * stride.token + item.head * s->head_dim;
-}
-
-/* Whether any key that query i may see is kept. */
-static bool any_visible(const struct attention_shape *s, const struct attention_tensors *t,
-                        struct item item, const struct thread_memory *m, int64_t i)
-{
-    if (!t->key_mask) return true;
-    for (int64_t j = 0; j < (s->causal ? i + 1 : item_keys(s)); j++) {
-        if (t->key_mask[item.b * s->key_len + m->token[j]]) return true;
-    }
-    return false;
-}
-
-static void score_row(const struct attention_shape *s, const struct attention_tensors *t,
-                      struct item item, const struct thread_memory *m, int64_t i)
-{
-    int64_t query = s->window ? m->token[i] : i;
-    int64_t at = place(s, s->q, item, query);
-    bool masked = any_visible(s, t, item, m, i);
-    for (int64_t j = 0; j < item_keys(s); j++) {
-        int64_t key = place(s, s->k, item, m->token[j]);
-        float sum = 0;
-        for (int64_t d = 0; d < s->head_dim; d++) {
-            sum += get(t->q, s->bf16, at + d) * get(t->k, s->bf16, key + d);
-        }
-        sum *= s->scale;
-        if (t->bias_table) sum += t->bias_table[bias_index(s, i, j) * s->heads + item.head];
-        if (s->window && m->region[i] != m->region[j]) sum += ATTENTION_SHIFT_MASK;
-        bool hidden = (t->key_mask && !t->key_mask[item.b * s->key_len + m->token[j]]) ||
-                      (s->causal && j > i);
-        if (hidden && masked) sum += s->mask_value;
-        m->p[j] = sum;
-    }
-}
-
-/* 0 or 1 / (1 - dropout). */
-static float keep_factor(const struct attention_shape *s, const struct attention_tensors *t,
-                         struct item item, int64_t query, int64_t j)
-{
-    if (s->dropout == 0) return 1;
-    const struct attention_random *r = &t->random;
-    int64_t copy = item.b / r->samples;
-    uint64_t sample = r->sample_base + (uint64_t)(item.b % r->samples);
-    int64_t e = ((copy * s->heads + item.head) * s->query_len + query) * item_keys(s) + j;
-    struct rng_block block = rng_at(r->key, r->step, sample, (uint32_t)(e / 4));
-    return rng_uniform(block.word[e % 4]) >= s->dropout ? 1 / (1 - s->dropout) : 0;
-}
-
-static void forward_item(const struct attention_shape *s, const struct attention_tensors *t,
-                         struct item item, struct thread_memory *m)
-{
-    int64_t n = item_keys(s);
-    map_tokens(s, item.window, m);
-    for (int64_t i = 0; i < item_queries(s); i++) {
-        int64_t query = s->window ? m->token[i] : i;
-        score_row(s, t, item, m, i);
-        float max = -INFINITY;
-        for (int64_t j = 0; j < n; j++) {
-            max = m->p[j] > max ? m->p[j] : max;
-        }
-        float sum = 0;
-        for (int64_t j = 0; j < n; j++) {
-            sum += m->p[j] = expf(m->p[j] - max);
-        }
-        float out[MAX_HEAD_DIM] = {0};
-        for (int64_t j = 0; j < n; j++) {
-            float p = m->p[j] / sum * keep_factor(s, t, item, query, j);
-            int64_t value = place(s, s->v, item, m->token[j]);
-            for (int64_t d = 0; d < s->head_dim; d++) {
-                out[d] += p * get(t->v, s->bf16, value + d);
+    int64_t heads = job->shape->heads;
+    float *out = job->tensors->dbias_table;
+    memset(out, 0, (size_t)(heads * job->table) * sizeof *out);
+    for (int n = 0; n < num_threads; n++) {
+        struct attention_thread thread = {0};
+        attention_thread_init(job, &thread,
+                              (char *)job->tensors->scratch + (size_t)n * thread_size);
+        for (int64_t row = 0; row < job->table; row++) {
+            for (int64_t head = 0; head < heads; head++) {
+                out[row * heads + head] += thread.table[head * job->table + row];
             }
-        }
-        for (int64_t d = 0; d < s->head_dim; d++) {
-            put(t->o, s->bf16, place(s, s->o, item, query) + d, out[d]);
-        }
-        t->lse[(item.b * s->heads + item.head) * s->query_len + query] = max + logf(sum);
-    }
-}
-
-static void backward_row(const struct attention_shape *s, const struct attention_tensors *t,
-                         struct item item, struct thread_memory *m, int64_t i)
-{
-    int64_t query = s->window ? m->token[i] : i;
-    int64_t dim = s->head_dim;
-    score_row(s, t, item, m, i);
-    float lse = t->lse[(item.b * s->heads + item.head) * s->query_len + query];
-    float dq[MAX_HEAD_DIM] = {0};
-    float dout[MAX_HEAD_DIM];
-    float dot = 0; /* sum_j p dp = dout . o */
-    for (int64_t d = 0; d < dim; d++) {
-        dout[d] = get(t->dout, s->bf16, place(s, s->dout, item, query) + d);
-        dot += dout[d] * get(t->o, s->bf16, place(s, s->o, item, query) + d);
-    }
-    int64_t at = place(s, s->q, item, query);
-    for (int64_t j = 0; j < item_keys(s); j++) {
-        int64_t key = place(s, s->k, item, m->token[j]);
-        int64_t value = place(s, s->v, item, m->token[j]);
-        float p = expf(m->p[j] - lse);
-        float keep = keep_factor(s, t, item, query, j);
-        float dp = 0;
-        for (int64_t d = 0; d < dim; d++) {
-            dp += dout[d] * get(t->v, s->bf16, value + d);
-            m->dv[j * dim + d] += p * keep * dout[d];
-        }
-        float ds = p * (dp * keep - dot);
-        for (int64_t d = 0; d < dim; d++) {
-            dq[d] += ds * s->scale * get(t->k, s->bf16, key + d);
-            m->dk[j * dim + d] += ds * s->scale * get(t->q, s->bf16, at + d);
-        }
-        if (t->dbias_table) m->dbias[item.head * table_rows(s) + bias_index(s, i, j)] += ds;
-    }
-    for (int64_t d = 0; d < dim; d++) {
-        put(t->dq, s->bf16, place(s, s->dq, item, query) + d, dq[d]);
-    }
-}
-
-static void backward_item(const struct attention_shape *s, const struct attention_tensors *t,
-                          struct item item, struct thread_memory *m)
-{
-    int64_t n = item_keys(s);
-    map_tokens(s, item.window, m);
-    memset(m->dk, 0, (size_t)(n * s->head_dim) * sizeof *m->dk);
-    memset(m->dv, 0, (size_t)(n * s->head_dim) * sizeof *m->dv);
-    for (int64_t i = 0; i < item_queries(s); i++) {
-        backward_row(s, t, item, m, i);
-    }
-    for (int64_t j = 0; j < n; j++) {
-        for (int64_t d = 0; d < s->head_dim; d++) {
-            put(t->dk, s->bf16, place(s, s->dk, item, m->token[j]) + d, m->dk[j * s->head_dim + d]);
-            put(t->dv, s->bf16, place(s, s->dv, item, m->token[j]) + d, m->dv[j * s->head_dim + d]);
         }
     }
 }
@@ -355,33 +194,23 @@ static void backward_item(const struct attention_shape *s, const struct attentio
 void attention_run(const struct attention_shape *s, const struct attention_tensors *t,
                    int num_threads, enum cpu_isa isa, bool backward)
 {
-    (void)isa;
-    size_t size = attention_scratch_size(s, 1);
-    int64_t items = s->heads * s->batch * num_windows(s);
-    int64_t rows = table_rows(s);
     assert(((uintptr_t)t->scratch & 63) == 0);
+    const struct attention_kernels *kernels = find_kernels(isa, s->bf16);
+    struct attention_job job = make_job(s, t, kernels->deep_key_pad, kernels->dim_pad);
+    job.want_dbias = backward && t->dbias_table;
+    size_t size = attention_scratch_size(s, 1);
+    int64_t items = s->heads * s->batch * job.windows;
 #pragma omp parallel for schedule(static, 1) num_threads(num_threads)
-    for (int thread = 0; thread < num_threads; thread++) {
-        struct thread_memory memory = {0};
-        carve(s, (char *)t->scratch + (size_t)thread * size, &memory);
-        memset(memory.dbias, 0, (size_t)(rows * s->heads) * sizeof *memory.dbias);
-        int64_t end = items * (thread + 1) / num_threads;
-        for (int64_t i = items * thread / num_threads; i < end; i++) {
-            (backward ? backward_item : forward_item)(s, t, item_at(s, i), &memory);
-        }
+    for (int n = 0; n < num_threads; n++) {
+        struct attention_thread thread = {.window = -1, .batch = -1, .head = -1};
+        attention_thread_init(&job, &thread, (char *)t->scratch + (size_t)n * size);
+        /* The padding of its rows stays 0. */
+        memset(thread.ds_rows, 0, (size_t)(ATTENTION_ROWS * job.deep_keys) * sizeof(float));
+        memset(thread.table, 0, (size_t)(s->heads * job.table) * sizeof *thread.table);
+        run_items(&job, kernels, &thread, items * n / num_threads, items * (n + 1) / num_threads,
+                  backward);
     }
-    if (!backward || !t->dbias_table) return;
-    for (int64_t row = 0; row < rows; row++) {
-        for (int64_t head = 0; head < s->heads; head++) {
-            float sum = 0;
-            for (int thread = 0; thread < num_threads; thread++) {
-                struct thread_memory memory = {0};
-                carve(s, (char *)t->scratch + (size_t)thread * size, &memory);
-                sum += memory.dbias[head * rows + row];
-            }
-            t->dbias_table[row * s->heads + head] = sum;
-        }
-    }
+    if (job.want_dbias) reduce_tables(&job, size, num_threads);
 }
 
 void attention_forward(const struct attention_shape *shape, const struct attention_tensors *tensors,

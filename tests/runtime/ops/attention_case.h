@@ -172,6 +172,24 @@ static inline void case_init(struct attention_case *c, struct attention_shape sh
     n->random = random;
 }
 
+/* Makes every output NaN again, for another run. */
+static inline void case_reset(struct attention_case *c)
+{
+    const struct attention_shape *s = &c->shape;
+    struct case_packed *outputs[] = {&c->out, &c->din, &c->dkv};
+    for (int i = 0; i < 3; i++) {
+        int64_t count = packed_count(outputs[i]);
+        for (int64_t at = 0; at < count; at++)
+            packed_put(outputs[i], at, NAN);
+    }
+    for (int64_t i = 0; i < s->batch * s->heads * s->query_len; i++)
+        c->lse[i] = NAN;
+    int64_t side = 2 * s->window - 1;
+    for (int64_t i = 0; c->dbias && i < side * side * s->heads; i++)
+        c->dbias[i] = NAN;
+    memset(c->scratch, 0xff, attention_scratch_size(s, CASE_THREADS));
+}
+
 static inline void case_fini(struct attention_case *c)
 {
     struct naive *n = &c->naive;
@@ -183,10 +201,12 @@ static inline void case_fini(struct attention_case *c)
         free(all[i]);
 }
 
-/* Largest difference over the largest magnitude of `expected`; infinite when a value is NaN. */
-static inline double case_error(const double *got, const double *expected, int64_t count)
+/* Largest difference over the largest magnitude of `expected` (`least` at least); infinite when a
+ * value is NaN. */
+static inline double case_error(const double *got, const double *expected, int64_t count,
+                                double least)
 {
-    double worst = 0, size = 1e-30;
+    double worst = 0, size = least;
     for (int64_t i = 0; i < count; i++) {
         double difference = fabs(got[i] - expected[i]);
         if (!(difference <= worst)) worst = isnan(difference) ? INFINITY : difference;
@@ -199,17 +219,18 @@ static inline double case_packed_error(const struct case_packed *p, int64_t part
                                        const double *expected)
 {
     double *dense = packed_dense(p, part);
-    double error = case_error(dense, expected, p->batch * p->tokens * p->width);
+    double error = case_error(dense, expected, p->batch * p->tokens * p->width, 1);
     free(dense);
     return error;
 }
 
-static inline double case_f32_error(const float *got, const double *expected, int64_t count)
+static inline double case_f32_error(const float *got, const double *expected, int64_t count,
+                                    double least)
 {
     double *wide = naive_zeros(count);
     for (int64_t i = 0; i < count; i++)
         wide[i] = got[i];
-    double error = case_error(wide, expected, count);
+    double error = case_error(wide, expected, count, least);
     free(wide);
     return error;
 }
@@ -236,11 +257,11 @@ static inline void case_errors(const struct attention_case *c, double error[CASE
     const struct case_packed *dkv = self ? &c->din : &c->dkv;
     int64_t rows = s->window ? (2 * s->window - 1) * (2 * s->window - 1) : 0;
     error[CASE_O] = case_packed_error(&c->out, 0, n->o);
-    error[CASE_LSE] = case_f32_error(c->lse, n->lse, s->batch * s->heads * s->query_len);
+    error[CASE_LSE] = case_f32_error(c->lse, n->lse, s->batch * s->heads * s->query_len, 1);
     error[CASE_DQ] = case_packed_error(&c->din, 0, n->dq);
     error[CASE_DK] = case_packed_error(dkv, self ? 1 : 0, n->dk);
     error[CASE_DV] = case_packed_error(dkv, self ? 2 : 1, n->dv);
-    error[CASE_DBIAS] = c->dbias ? case_f32_error(c->dbias, n->dbias, rows * s->heads) : 0;
+    error[CASE_DBIAS] = c->dbias ? case_f32_error(c->dbias, n->dbias, rows * s->heads, 1) : 0;
 }
 
 #endif
