@@ -102,6 +102,37 @@ int64_t graph_unused_parameters(const struct graph *graph, int64_t *indices, int
     return count;
 }
 
+/* The first op on a path from `tensor` to the loss that has no gradient; NULL when nothing reads
+ * it. */
+static const struct node *blocking_node(const struct graph *graph, const struct tensor *tensor)
+{
+    for (int64_t i = tensor->node->id + 1; i <= graph->loss->node->id; i++) {
+        const struct node *node = graph->nodes[i];
+        for (int k = 0; k < node->num_inputs; k++) {
+            if (node->inputs[k] != tensor) continue;
+            if (node->op->flags & OP_CONSTANT) return node;
+            const struct node *further = blocking_node(graph, &node->outputs[0]);
+            if (further) return further;
+        }
+    }
+    return NULL;
+}
+
+enum status graph_check_parameters(const struct graph *graph)
+{
+    int64_t index = 0;
+    if (graph_unused_parameters(graph, &index, 1) == 0) return STATUS_OK;
+    const struct parameter *parameter = &graph->parameters[index];
+    const struct node *node = blocking_node(graph, parameter->tensor);
+    CHECK(node, STATUS_INVALID,
+          "parameter %s: no op reads it on the way to the loss; remove it or freeze it",
+          parameter->name);
+    return status_fail(STATUS_INVALID,
+                       "parameter %s: reaches the loss only through '%s'%s%s, which has no "
+                       "gradient; freeze the parameter if that is meant",
+                       parameter->name, node->op->name, *node->path ? " in " : "", node->path);
+}
+
 struct tensor *graph_gradient_of(const struct graph *graph, const struct tensor *tensor)
 {
     if (!graph->gradients || tensor->id >= graph->num_gradients) return NULL;

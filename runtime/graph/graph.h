@@ -198,6 +198,13 @@ enum status graph_differentiate(struct graph *graph, struct tensor *loss);
  */
 int64_t graph_unused_parameters(const struct graph *graph, int64_t *indices, int64_t capacity);
 
+/*
+ * Refuses a graph with a trainable parameter that gets no gradient, naming it and why: no op reads
+ * it, or every path to the loss runs through an op without a gradient (named). Errors:
+ * STATUS_INVALID.
+ */
+enum status graph_check_parameters(const struct graph *graph);
+
 /* After graph_differentiate: d loss / d tensor, NULL when there is none. Also for forward values.
  */
 struct tensor *graph_gradient_of(const struct graph *graph, const struct tensor *tensor);

@@ -129,56 +129,92 @@ enum status plan_schedule(struct planner *planner)
 
 /* ---- fusion ---- */
 
-/* How often each value is read, and by which step last. */
-static enum status count_readers(const struct plan *plan, int **readers, int **reader)
+/* Who reads a value, itself or through views of it. */
+struct readers {
+    int count;    /* direct readers; 2 more for values that are kept */
+    int reader;   /* the last direct reader */
+    int last;     /* the last step that reads it */
+    int previous; /* the last but one */
+};
+
+static void note_reader(const struct plan *plan, struct readers *readers, int value, int step)
 {
-    *readers = calloc((size_t)plan->num_values + 1, sizeof(int));
-    *reader = calloc((size_t)plan->num_values + 1, sizeof(int));
-    if (!*readers || !*reader) return OUT_OF_MEMORY;
+    for (;;) {
+        if (readers[value].last != step) {
+            readers[value].previous = readers[value].last;
+            readers[value].last = step;
+        }
+        int def = plan->values[value].def;
+        if (def < 0 || !step_is_view(&plan->steps[def])) return;
+        value = plan->steps[def].in[0];
+    }
+}
+
+static struct readers *list_readers(const struct plan *plan)
+{
+    struct readers *readers = malloc(((size_t)plan->num_values + 1) * sizeof *readers);
+    if (!readers) return NULL;
+    for (int i = 0; i < plan->num_values; i++) {
+        readers[i] = (struct readers){.reader = -1, .last = -1, .previous = -1};
+    }
     for (int i = 0; i < plan->num_steps; i++) {
         for (int k = 0; k < plan->steps[i].node->num_inputs; k++) {
-            (*readers)[plan->steps[i].in[k]]++;
-            (*reader)[plan->steps[i].in[k]] = i;
+            int value = plan->steps[i].in[k];
+            readers[value].count++;
+            readers[value].reader = i;
+            note_reader(plan, readers, value, i);
         }
     }
     const struct graph *graph = plan->graph;
     for (int64_t i = 0; i < graph->num_outputs; i++) {
-        (*readers)[plan->first_value[graph->outputs[i].tensor->id]] += 2;
+        readers[plan->first_value[graph->outputs[i].tensor->id]].count += 2;
+        note_reader(plan, readers, plan->first_value[graph->outputs[i].tensor->id],
+                    plan->num_steps);
     }
     for (int64_t i = 0; i < graph->num_parameters; i++) {
         const struct tensor *gradient = graph->parameters[i].gradient;
-        if (gradient) (*readers)[plan->first_value[gradient->id]] += 2;
+        if (!gradient) continue;
+        readers[plan->first_value[gradient->id]].count += 2;
+        note_reader(plan, readers, plan->first_value[gradient->id], plan->num_steps);
     }
-    return STATUS_OK;
+    return readers;
 }
 
-/* Whether `value` may be overwritten by a sum: computed by an earlier kernel in this run, read by
- * nobody else. */
-static bool may_add_into(const struct planner *planner, int value, int before, const int *readers)
+/*
+ * Whether step `index` may overwrite `value` with a sum that step `consumer` was to compute: it
+ * exists by then, and everyone else has read it before.
+ */
+static bool may_add_into(const struct planner *planner, int value, int index, int consumer,
+                         const struct readers *readers)
 {
     const struct plan *plan = planner->plan;
     int def = plan->values[value].def;
-    return def >= 0 && def < before && readers[value] == 1 && !step_is_view(&plan->steps[def]) &&
-           plan->steps[def].phase != PLAN_PHASE_UPDATE && !planner->removed[def];
+    return def >= 0 && def < index && !step_is_view(&plan->steps[def]) &&
+           plan->steps[def].phase != PLAN_PHASE_UPDATE && !planner->removed[def] &&
+           readers[value].last == consumer && readers[value].previous < index;
 }
 
-static void fuse_step(struct planner *planner, int index, const int *readers, const int *reader)
+static void fuse_step(struct planner *planner, int index, const struct readers *readers)
 {
     struct plan *plan = planner->plan;
     struct plan_step *step = &plan->steps[index];
     if (!step->node->op->fuses || step->phase == PLAN_PHASE_UPDATE) return;
     int value = step->out[0];
-    if (readers[value] != 1) return;
-    int next = reader[value];
+    if (readers[value].count != 1) return;
+    int next = readers[value].reader;
     struct plan_step *consumer = &plan->steps[next];
     if (planner->removed[next] || consumer->recomputed != step->recomputed) return;
     int input = consumer->in[0] == value ? 0 : 1;
     if (!step->node->op->fuses(step->node, consumer->node, input)) return;
     if (consumer->node->num_inputs == 2) {
         int other = consumer->in[1 - input];
-        if (!may_add_into(planner, other, index, readers)) return;
+        if (!may_add_into(planner, other, index, next, readers)) return;
         step->extra = other;
         step->kernel.adds = true;
+    } else if (planner->graph->loss) {
+        /* In training the value before the function is read again, unless it is recomputed; the
+         * library's own GELU would then make the result depend on what is recomputed. */
+        return;
     }
     step->kernel.epilogue = consumer->node;
     step->out[0] = consumer->out[0];
@@ -192,17 +228,15 @@ enum status plan_fuse(struct planner *planner)
     planner->removed = calloc((size_t)plan->num_steps + 1, sizeof(bool));
     if (!planner->removed) return OUT_OF_MEMORY;
     if (plan->options.no_fusion) return STATUS_OK;
-    int *readers = NULL;
-    int *reader = NULL;
-    enum status status = count_readers(plan, &readers, &reader);
-    for (int i = 0; i < plan->num_steps && status == STATUS_OK; i++) {
+    struct readers *readers = list_readers(plan);
+    if (!readers) return OUT_OF_MEMORY;
+    for (int i = 0; i < plan->num_steps; i++) {
         if (!planner->removed[i] && !step_is_view(&plan->steps[i])) {
-            fuse_step(planner, i, readers, reader);
+            fuse_step(planner, i, readers);
         }
     }
     free(readers);
-    free(reader);
-    return status;
+    return STATUS_OK;
 }
 
 /* ---- gradients into the flat vector ---- */
@@ -220,8 +254,9 @@ static int claimable(const struct planner *planner, int gradient)
         plan->values[value].tensor->dtype != DTYPE_F32) {
         return -1;
     }
-    while (plan->values[value].def >= 0 && plan->steps[plan->values[value].def].extra >= 0) {
-        value = plan->steps[plan->values[value].def].extra;
+    for (int at = plan->values[value].def; at >= 0; at = plan->values[value].def) {
+        if (plan->steps[at].extra < 0 || plan->steps[at].out[0] != value) break;
+        value = plan->steps[at].extra;
     }
     int def = plan->values[value].def;
     if (def < 0 || step_is_view(&plan->steps[def]) || planner->claim[value] >= 0) return -1;

@@ -148,7 +148,7 @@ static enum status combine_run(struct kernel *kernel, const struct run_context *
         const float *a = kernel->in[0];
         const float *b = kernel->in[1];
         float *y = kernel->out[0];
-#pragma omp parallel for simd schedule(static) if (count > 32768)
+#pragma omp parallel for schedule(static) if (count > 32768)
         for (int64_t i = 0; i < count; i++) {
             y[i] = alpha * a[i] + beta * b[i];
         }

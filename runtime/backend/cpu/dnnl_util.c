@@ -55,6 +55,19 @@ enum status dnnl_check(dnnl_status_t status, const char *call)
         index < sizeof names / sizeof names[0] ? names[index] : "unknown error", call);
 }
 
+enum status dnnl_point(dnnl_memory_t memory, void *bytes)
+{
+    return dnnl_check(dnnl_memory_set_data_handle_v2(memory, bytes, stream),
+                      "dnnl_memory_set_data_handle_v2");
+}
+
+enum status dnnl_execute(dnnl_primitive_t primitive, int count, const dnnl_exec_arg_t *arguments)
+{
+    dnnl_status_t status = dnnl_primitive_execute(primitive, stream, count, arguments);
+    if (status == dnnl_success) status = dnnl_stream_wait(stream);
+    return dnnl_check(status, "dnnl_primitive_execute");
+}
+
 dnnl_data_type_t dnnl_type(enum dtype dtype)
 {
     static const dnnl_data_type_t types[DTYPE_COUNT] = {[DTYPE_F32] = dnnl_f32,

@@ -17,6 +17,12 @@ enum status dnnl_check(dnnl_status_t status, const char *call);
 
 dnnl_data_type_t dnnl_type(enum dtype dtype);
 
+/* Points a memory object at bytes of ours. */
+enum status dnnl_point(dnnl_memory_t memory, void *bytes);
+
+/* Runs a primitive to its end. */
+enum status dnnl_execute(dnnl_primitive_t primitive, int count, const dnnl_exec_arg_t *arguments);
+
 /* A strided memory descriptor of `rank` dimensions; `strides` in elements. */
 enum status dnnl_desc(dnnl_memory_desc_t *desc, int rank, const int64_t *dims, enum dtype dtype,
                       const int64_t *strides);

@@ -268,7 +268,7 @@ static void store_gradient(struct executor *e, const struct plan_step *step, boo
         memcpy(to, from, (size_t)p->count * sizeof *to);
         return;
     }
-#pragma omp parallel for simd schedule(static) if (p->count > 32768)
+#pragma omp parallel for schedule(static) if (p->count > 32768)
     for (int64_t i = 0; i < p->count; i++) {
         to[i] += from[i];
     }

@@ -265,33 +265,37 @@ void cpu_matmul_destroy(struct cpu_matmul **matmul)
     *matmul = NULL;
 }
 
-enum status cpu_matmul_run(struct cpu_matmul *m, const struct cpu_matmul_run *run)
+/* Points the primitive's memories at this run's operands and executes it. */
+static enum status run_product(struct cpu_matmul *m, const struct cpu_matmul_run *run)
 {
-    if (m->inner) return run_widened(m, run);
     const struct product *product = run->add && m->spec.may_add ? &m->adding : &m->plain;
     dnnl_memory_t b = m->b;
     if (m->pack) {
         TRY(pack_refresh(m->pack, run->b, run->version));
         b = pack_memory(m->pack);
     } else {
-        TRY_DNNL(dnnl_memory_set_data_handle(b, run->b));
+        TRY(dnnl_point(b, run->b));
     }
-    TRY_DNNL(dnnl_memory_set_data_handle(m->a, run->a));
-    TRY_DNNL(dnnl_memory_set_data_handle(m->c, run->c));
-    TRY_DNNL(dnnl_memory_set_data_handle(product->scratch, run->scratch));
+    TRY(dnnl_point(m->a, run->a));
+    TRY(dnnl_point(m->c, run->c));
+    TRY(dnnl_point(product->scratch, run->scratch));
     dnnl_exec_arg_t arguments[5] = {{DNNL_ARG_SRC, m->a},
                                     {DNNL_ARG_WEIGHTS, b},
                                     {DNNL_ARG_DST, m->c},
                                     {DNNL_ARG_SCRATCHPAD, product->scratch}};
     int count = 4;
     if (m->spec.bias) {
-        TRY_DNNL(dnnl_memory_set_data_handle(m->bias, run->bias));
+        TRY(dnnl_point(m->bias, run->bias));
         arguments[count++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, m->bias};
     }
+    return dnnl_execute(product->primitive, count, arguments);
+}
+
+enum status cpu_matmul_run(struct cpu_matmul *m, const struct cpu_matmul_run *run)
+{
+    if (m->inner) return run_widened(m, run);
     dnnl_depth++;
-    dnnl_status_t status =
-        dnnl_primitive_execute(product->primitive, cpu_stream(), count, arguments);
-    if (status == dnnl_success) status = dnnl_stream_wait(cpu_stream());
+    enum status status = run_product(m, run);
     dnnl_depth--;
-    return dnnl_check(status, "dnnl_primitive_execute (matmul)");
+    return status;
 }

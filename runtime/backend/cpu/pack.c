@@ -100,10 +100,9 @@ enum status pack_cache_get(struct pack_cache *cache, int64_t tensor_id,
 enum status pack_refresh(struct pack *pack, void *plain, uint64_t version)
 {
     if (pack->version == version) return STATUS_OK;
-    TRY_DNNL(dnnl_memory_set_data_handle(pack->plain, plain));
+    TRY(dnnl_point(pack->plain, plain));
     const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, pack->plain}, {DNNL_ARG_TO, pack->packed}};
-    TRY_DNNL(dnnl_primitive_execute(pack->reorder, cpu_stream(), 2, arguments));
-    TRY_DNNL(dnnl_stream_wait(cpu_stream()));
+    TRY(dnnl_execute(pack->reorder, 2, arguments));
     pack->version = version;
     return STATUS_OK;
 }
