@@ -11,6 +11,8 @@
 #define SLICE(name)                                                                                \
     VEC_INLINE void name##_slice(const void *args, int64_t begin, int64_t end, const bool half)
 
+#include "runtime/ops/vector/row_body.h"
+
 #include "runtime/ops/vector/activation_body.h"
 #include "runtime/ops/vector/elementwise_body.h"
 #include "runtime/ops/vector/embedding_body.h"

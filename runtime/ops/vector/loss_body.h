@@ -43,24 +43,11 @@ SLICE(mse_bwd)
 #undef STEP
 }
 
-VEC_INLINE float dot_of_row(const void *a, const void *b, int64_t at, int64_t cols, const bool half)
-{
-    double total = 0;
-    for (int64_t c = 0; c < cols; c += VECTOR_BLOCK) {
-        vf sum = {0};
-#define STEP(i, n) sum = vf_fma(vx_load(a, at + (i), n, half), vx_load(b, at + (i), n, half), sum)
-        VEC_FOR(c, c + VECTOR_BLOCK < cols ? c + VECTOR_BLOCK : cols, STEP);
-#undef STEP
-        total += (double)vf_sum(sum);
-    }
-    return (float)total;
-}
-
 SLICE(row_dot)
 {
     const struct vector_rows m = *(const struct vector_rows *)args;
     for (int64_t r = begin; r < end; r++) {
-        m.p[r] = dot_of_row(m.a, m.b, r * m.cols, m.cols, half);
+        m.p[r] = row_dot_of(m.a, m.b, r * m.cols, m.cols, half);
     }
 }
 
@@ -92,9 +79,9 @@ SLICE(cosine_fwd)
 {
     const struct vector_rows m = *(const struct vector_rows *)args;
     for (int64_t r = begin; r < end; r++) {
-        const float dot = dot_of_row(m.a, m.b, r * m.cols, m.cols, half);
-        const float a = sqrtf(dot_of_row(m.a, m.a, r * m.cols, m.cols, half));
-        const float b = sqrtf(dot_of_row(m.b, m.b, r * m.cols, m.cols, half));
+        const float dot = row_dot_of(m.a, m.b, r * m.cols, m.cols, half);
+        const float a = sqrtf(row_dot_of(m.a, m.a, r * m.cols, m.cols, half));
+        const float b = sqrtf(row_dot_of(m.b, m.b, r * m.cols, m.cols, half));
         m.q[r] = a < m.alpha ? m.alpha : a;
         m.r[r] = b < m.alpha ? m.alpha : b;
         m.p[r] = dot / (m.q[r] * m.r[r]);

@@ -144,15 +144,7 @@ SLICE(l2norm_fwd)
 {
     const struct vector_rows m = *(const struct vector_rows *)args;
     for (int64_t r = begin; r < end; r++) {
-        vf sum = {0};
-#define STEP(i, n)                                                                                 \
-    do {                                                                                           \
-        vf x = vx_load(m.a, r * m.cols + (i), n, half);                                            \
-        sum = vf_fma(x, x, sum);                                                                   \
-    } while (0)
-        VEC_FOR(0, m.cols, STEP);
-#undef STEP
-        float norm = sqrtf(vf_sum(sum));
+        const float norm = sqrtf(row_dot_of(m.a, m.a, r * m.cols, m.cols, half));
         m.p[r] = norm;
         vf divisor = vf_set(norm < m.alpha ? m.alpha : norm);
 #define STEP(i, n)                                                                                 \
@@ -168,14 +160,8 @@ SLICE(l2norm_bwd)
 {
     const struct vector_rows m = *(const struct vector_rows *)args;
     for (int64_t r = begin; r < end; r++) {
-        vf sum = {0};
-#define STEP(i, n)                                                                                 \
-    sum = vf_fma(vx_load(m.a, r * m.cols + (i), n, half), vx_load(m.b, r * m.cols + (i), n, half), \
-                 sum)
-        VEC_FOR(0, m.cols, STEP);
-#undef STEP
         const bool clamped = m.u[r] < m.alpha;
-        const vf dot = vf_set(clamped ? 0.0F : vf_sum(sum));
+        const vf dot = vf_set(clamped ? 0.0F : row_dot_of(m.a, m.b, r * m.cols, m.cols, half));
         const vf inverse = vf_set(1.0F / (clamped ? m.alpha : m.u[r]));
 #define STEP(i, n)                                                                                 \
     do {                                                                                           \

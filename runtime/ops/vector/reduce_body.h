@@ -87,14 +87,7 @@ SLICE(sum_middle)
     const struct middle_job m = *(const struct middle_job *)args;
     for (int64_t unit = begin; unit < end; unit++) {
         if (m.inner == 1) { /* the unit is a row */
-            double total = 0;
-            for (int64_t c = 0; c < m.length; c += VECTOR_BLOCK) {
-                vf sum = {0};
-#define STEP(i, n) sum += vx_load(m.x, unit * m.length + (i), n, half)
-                VEC_FOR(c, c + VECTOR_BLOCK < m.length ? c + VECTOR_BLOCK : m.length, STEP);
-#undef STEP
-                total += (double)vf_sum(sum);
-            }
+            const double total = row_sum_of(m.x, unit * m.length, m.length, half);
             vx_store(m.y, unit, 1, half, vf_set((float)((double)m.scale * total)));
             continue;
         }

@@ -8,6 +8,19 @@
 /* The chosen level plus one; 0 until the first use. Racing first uses store the same value. */
 static atomic_int chosen;
 
+/*
+ * Outputs from this size on bypass the caches. Measured on a chain of kernels that each read what
+ * the one before wrote: at 4 MiB both ways are equal, from 16 MiB on bypassing wins by 1.3 to 1.6.
+ */
+static int64_t stream_bytes = 8 << 20;
+
+int64_t vector_stream_use(int64_t bytes)
+{
+    int64_t before = stream_bytes;
+    stream_bytes = bytes;
+    return before;
+}
+
 static const struct vector_table *table_of(enum cpu_isa isa)
 {
     switch (isa) {
@@ -70,9 +83,8 @@ void vector_run(enum vector_op op, enum vector_dtype dtype, const void *args, in
 bool vector_streams(const void *y, int64_t count, int64_t row_elements, enum vector_dtype dtype,
                     bool in_place)
 {
-    enum { STREAM_BYTES = 8 << 20 };
     int64_t size = (int64_t)vector_dtype_size(dtype);
-    return !in_place && count * size >= STREAM_BYTES && (uintptr_t)y % 64 == 0 &&
+    return !in_place && count * size >= stream_bytes && (uintptr_t)y % 64 == 0 &&
            row_elements * size % 64 == 0;
 }
 

@@ -29,6 +29,12 @@ enum cpu_isa vector_isa_use(enum cpu_isa isa);
 enum cpu_isa vector_isa(void);
 
 /*
+ * For tests and benchmarks: outputs of at least `bytes` bypass the caches where they can (aligned,
+ * not in place). Returns the value before. Not thread-safe.
+ */
+int64_t vector_stream_use(int64_t bytes);
+
+/*
  * STREAM triad a = b + scalar * c on f32 [count], the ceiling that memory-bound kernels are
  * measured against (McCalpin, "Memory bandwidth and machine balance in current high performance
  * computers", 1995). `streaming` selects stores that bypass the caches.

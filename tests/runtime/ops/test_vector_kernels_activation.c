@@ -122,9 +122,9 @@ static double sweep(enum activation kind, bool slope, double low, double high)
     static float y[COUNT];
     static float one[COUNT];
     double worst = 0;
-    for (int pass = 0; pass < 8; pass++) {
+    for (int pass = 0; pass < 3; pass++) {
         for (int i = 0; i < COUNT; i++) {
-            x[i] = (float)(low + (high - low) * (i + pass / 8.0) / COUNT);
+            x[i] = (float)(low + (high - low) * (i + pass / 3.0) / COUNT);
             one[i] = 1;
         }
         if (slope) {
