@@ -9,7 +9,25 @@
 
 #include "runtime/base/strbuf.h"
 
+extern const struct importer importer_coco, importer_csv, importer_flickr30k, importer_folder,
+    importer_jsonl, importer_karpathy, importer_mdetr, importer_nlvr, importer_nlvr2,
+    importer_refcoco, importer_scenes, importer_tsv, importer_vqa, importer_webdataset;
+
 const struct importer *const importers[] = {
+    &importer_folder,
+    &importer_csv,
+    &importer_tsv,
+    &importer_jsonl,
+    &importer_webdataset,
+    &importer_coco,
+    &importer_karpathy,
+    &importer_flickr30k,
+    &importer_mdetr,
+    &importer_refcoco,
+    &importer_vqa,
+    &importer_nlvr,
+    &importer_nlvr2,
+    &importer_scenes,
     NULL, /* one importer a line above this one, in the order in which they are listed */
 };
 
