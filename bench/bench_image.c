@@ -17,7 +17,7 @@
 #include "runtime/backend/cpu/isa.h"
 #include "tests/data/image/tar_read.h"
 
-enum { MAX_FILES = 128, GENERATED = 16, SIZE = 384, PILLOW_ROUNDS = 30 };
+enum { MAX_FILES = 128, GENERATED = 16, SIZE = 384, PILLOW_ROUNDS = 30, PIPELINE_SECONDS = 15 };
 
 struct file {
     const uint8_t *bytes;
@@ -97,7 +97,6 @@ struct worker {
     struct image_transform crop;
     struct image_transform randaug;
     uint64_t sample;
-    uint64_t epoch;
 };
 
 static void run_libjpeg(struct worker *worker, struct file file)
@@ -130,7 +129,7 @@ static void run_transform(struct worker *worker, struct file file,
 {
     run_decode(worker, file);
     struct image_plan plan;
-    struct image_key key = {.seed = 1, .epoch = worker->epoch, .sample = worker->sample};
+    struct image_key key = {.seed = 1, .sample = worker->sample};
     check(image_plan_init(transform, key, worker->decoded.width, worker->decoded.height, &plan));
     check(
         image_plan_apply(&plan, image_as_view(&worker->decoded), &worker->workspace, &worker->out));
@@ -158,24 +157,32 @@ static const struct {
 };
 enum { NUM_VARIANTS = sizeof variants / sizeof variants[0] };
 
+/* The sum over pictures of each one's least time: what the core does when nothing disturbs it. */
 static void bench_pipelines(const struct files *files, struct worker *worker)
 {
-    double spent[NUM_VARIANTS] = {0};
-    int done = 0;
-    double begin = now();
-    for (worker->epoch = 0; now() - begin < 12; worker->epoch++) {
-        for (int i = 0; i < files->count; i++, done++) {
+    static double least[NUM_VARIANTS][MAX_FILES];
+    int rounds = 0;
+    for (double begin = now(); now() - begin < PIPELINE_SECONDS || rounds < 2; rounds++) {
+        for (int i = 0; i < files->count; i++) {
             worker->sample = (uint64_t)i;
             for (int v = 0; v < NUM_VARIANTS; v++) {
                 double start = now();
                 variants[v].run(worker, files->file[i]);
-                spent[v] += now() - start;
+                double seconds = now() - start;
+                if (rounds == 0 || seconds < least[v][i]) least[v][i] = seconds;
             }
         }
     }
+    double spent[NUM_VARIANTS] = {0};
     for (int v = 0; v < NUM_VARIANTS; v++) {
-        printf("%s\t%.0f\timages/s\t%.0f\t%.2f\t%s, %s\n", variants[v].name, done / spent[v],
-               done / spent[0], spent[0] / spent[v], variants[v].note, files->origin);
+        for (int i = 0; i < files->count; i++) {
+            spent[v] += least[v][i];
+        }
+    }
+    for (int v = 0; v < NUM_VARIANTS; v++) {
+        printf("%s\t%.0f\timages/s\t%.0f\t%.2f\t%s; %d pictures of %s, least of %d rounds\n",
+               variants[v].name, files->count / spent[v], files->count / spent[0],
+               spent[0] / spent[v], variants[v].note, files->count, files->origin, rounds);
     }
 }
 

@@ -10,6 +10,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "data/image/augment_impl.h"
+#include "runtime/backend/cpu/isa.h"
+
 enum { LEVELS = 256, FILL = 128 };
 
 /* ---- tables ---- */
@@ -127,11 +130,8 @@ static void copy(struct image_view source, uint8_t *out)
 
 /* ---- sharpness ---- */
 
-/* One inner row between `above` and `below`: a blend of the pixel with the mean of its
- * neighbourhood (weights 1, the middle 5, of 13). */
-static void sharpen_row(const uint8_t *restrict above, const uint8_t *restrict row,
-                        const uint8_t *restrict below, int64_t bytes, float factor,
-                        uint8_t *restrict out)
+void augment_sharpen_scalar(const uint8_t *above, const uint8_t *row, const uint8_t *below,
+                            int64_t bytes, float factor, uint8_t *out)
 {
     enum { LEFT = -IMAGE_CHANNELS, RIGHT = IMAGE_CHANNELS };
     for (int64_t i = IMAGE_CHANNELS; i < bytes - IMAGE_CHANNELS; i++) {
@@ -147,12 +147,16 @@ static void sharpen_row(const uint8_t *restrict above, const uint8_t *restrict r
 
 static void sharpness(struct image_view source, float factor, uint8_t *out)
 {
+    augment_sharpen *sharpen = augment_sharpen_scalar;
+#if defined(__x86_64__)
+    if (cpu_isa() >= CPU_ISA_AVX2) sharpen = augment_sharpen_avx2;
+#endif
     int64_t bytes = source.width * IMAGE_CHANNELS;
     for (int64_t y = 0; y < source.height; y++, out += bytes) {
         const uint8_t *row = source.pixels + y * source.stride;
         memcpy(out, row, (size_t)bytes);
         if (y == 0 || y == source.height - 1 || source.width < 3) continue;
-        sharpen_row(row - source.stride, row, row + source.stride, bytes, factor, out);
+        sharpen(row - source.stride, row, row + source.stride, bytes, factor, out);
     }
 }
 
@@ -201,64 +205,105 @@ static void invert(const double m[6], double inverse[6])
     inverse[5] = -inverse[3] * m[2] - inverse[4] * m[5];
 }
 
-enum {
-    MAP_BITS = 10,   /* fraction bits of a source position */
-    WEIGHT_BITS = 5, /* what of them interpolation uses */
-    WEIGHT_ONE = 1 << WEIGHT_BITS,
-    WEIGHT_MASK = WEIGHT_ONE - 1,
-    MAP_ROUND = 1 << (MAP_BITS - WEIGHT_BITS - 1)
-};
-
-static void blend(const uint8_t *const corner[4], int64_t fx, int64_t fy, uint8_t *out)
+/* Rounded and, for absurd arguments, clipped to what fits. */
+static int32_t to_fixed(double value)
 {
-    int32_t x = (int32_t)fx;
-    int32_t y = (int32_t)fy;
+    if (value >= INT32_MAX) return INT32_MAX;
+    if (value <= INT32_MIN) return INT32_MIN;
+    return (int32_t)lrint(value);
+}
+
+static void blend(const uint8_t *const corner[4], int64_t at_x, int64_t at_y, uint8_t *out)
+{
+    int32_t x = (int32_t)(at_x & AUGMENT_WEIGHT_MASK);
+    int32_t y = (int32_t)(at_y & AUGMENT_WEIGHT_MASK);
     for (int c = 0; c < IMAGE_CHANNELS; c++) {
-        int32_t upper = corner[0][c] * (WEIGHT_ONE - x) + corner[1][c] * x;
-        int32_t lower = corner[2][c] * (WEIGHT_ONE - x) + corner[3][c] * x;
-        int32_t sum = upper * (WEIGHT_ONE - y) + lower * y;
-        out[c] = (uint8_t)((sum + (1 << (2 * WEIGHT_BITS - 1))) >> (2 * WEIGHT_BITS));
+        int32_t upper = corner[0][c] * (AUGMENT_WEIGHT_ONE - x) + corner[1][c] * x;
+        int32_t lower = corner[2][c] * (AUGMENT_WEIGHT_ONE - x) + corner[3][c] * x;
+        int32_t sum = upper * (AUGMENT_WEIGHT_ONE - y) + lower * y;
+        int32_t half = 1 << (2 * AUGMENT_WEIGHT_BITS - 1);
+        out[c] = (uint8_t)((sum + half) >> (2 * AUGMENT_WEIGHT_BITS));
     }
 }
 
-/* A position where some of the four pixels lie outside. */
-static void blend_border(struct image_view source, int64_t x, int64_t y, int64_t fx, int64_t fy,
-                         uint8_t *out)
+void augment_warp_scalar(struct image_view source, const struct augment_span *span, uint8_t *out)
+{
+    for (int i = 0; i < AUGMENT_BLOCK; i++, out += IMAGE_CHANNELS) {
+        int64_t x = (span->x + span->dx[i]) >> AUGMENT_SHIFT;
+        int64_t y = (span->y + span->dy[i]) >> AUGMENT_SHIFT;
+        const uint8_t *pixel = source.pixels + (y >> AUGMENT_WEIGHT_BITS) * source.stride +
+                               (x >> AUGMENT_WEIGHT_BITS) * IMAGE_CHANNELS;
+        const uint8_t *const corner[4] = {pixel, pixel + IMAGE_CHANNELS, pixel + source.stride,
+                                          pixel + source.stride + IMAGE_CHANNELS};
+        blend(corner, x, y, out);
+    }
+}
+
+/* The same for `count` pixels anywhere, also outside. */
+static void warp_border(struct image_view source, const struct augment_span *span, int64_t count,
+                        uint8_t *out)
 {
     static const uint8_t outside[IMAGE_CHANNELS] = {FILL, FILL, FILL};
-    const uint8_t *corner[4];
-    for (int i = 0; i < 4; i++) {
-        int64_t px = x + (i & 1);
-        int64_t py = y + (i >> 1);
-        bool inside = px >= 0 && py >= 0 && px < source.width && py < source.height;
-        corner[i] = inside ? source.pixels + py * source.stride + px * IMAGE_CHANNELS : outside;
+    const int64_t right = source.width * AUGMENT_WEIGHT_ONE;
+    const int64_t bottom = source.height * AUGMENT_WEIGHT_ONE;
+    for (int64_t i = 0; i < count; i++, out += IMAGE_CHANNELS) {
+        int64_t x = (span->x + span->dx[i]) >> AUGMENT_SHIFT;
+        int64_t y = (span->y + span->dy[i]) >> AUGMENT_SHIFT;
+        if (x < -AUGMENT_WEIGHT_ONE || y < -AUGMENT_WEIGHT_ONE || x >= right || y >= bottom) {
+            memcpy(out, outside, IMAGE_CHANNELS);
+            continue;
+        }
+        const uint8_t *corner[4];
+        for (int k = 0; k < 4; k++) {
+            int64_t px = (x >> AUGMENT_WEIGHT_BITS) + (k & 1);
+            int64_t py = (y >> AUGMENT_WEIGHT_BITS) + (k >> 1);
+            bool inside = px >= 0 && py >= 0 && px < source.width && py < source.height;
+            corner[k] = inside ? source.pixels + py * source.stride + px * IMAGE_CHANNELS : outside;
+        }
+        blend(corner, x, y, out);
     }
-    blend(corner, fx, fy, out);
 }
 
+/* Whether pixel `i` of the span keeps the distances that augment_warp asks for. */
+static bool is_inner(struct image_view source, const struct augment_span *span, int64_t i)
+{
+    int64_t x = (span->x + span->dx[i]) >> AUGMENT_MAP_BITS;
+    int64_t y = (span->y + span->dy[i]) >> AUGMENT_MAP_BITS;
+    return x >= 0 && y >= 0 && x < source.width - 2 && y < source.height - 1;
+}
+
+/* Column blocks outside, rows inside, so that the columns' share of the map is computed once. */
 static void warp(struct image_view source, const double forward[6], uint8_t *out)
 {
+    enum { ROUND = 1 << (AUGMENT_SHIFT - 1) };
+    augment_warp *inner = augment_warp_scalar;
+#if defined(__x86_64__)
+    if (cpu_isa() >= CPU_ISA_AVX2) inner = augment_warp_avx2;
+#endif
+    const double one = 1 << AUGMENT_MAP_BITS;
     double m[6];
     invert(forward, m);
-    const double one = 1 << MAP_BITS;
-    for (int64_t y = 0; y < source.height; y++) {
-        int64_t row_x = llrint((m[1] * (double)y + m[2]) * one) + MAP_ROUND;
-        int64_t row_y = llrint((m[4] * (double)y + m[5]) * one) + MAP_ROUND;
-        for (int64_t x = 0; x < source.width; x++, out += IMAGE_CHANNELS) {
-            int64_t at_x = (row_x + llrint(m[0] * (double)x * one)) >> (MAP_BITS - WEIGHT_BITS);
-            int64_t at_y = (row_y + llrint(m[3] * (double)x * one)) >> (MAP_BITS - WEIGHT_BITS);
-            int64_t px = at_x >> WEIGHT_BITS;
-            int64_t py = at_y >> WEIGHT_BITS;
-            int64_t fx = at_x & WEIGHT_MASK;
-            int64_t fy = at_y & WEIGHT_MASK;
-            if (px < 0 || py < 0 || px >= source.width - 1 || py >= source.height - 1) {
-                blend_border(source, px, py, fx, fy, out);
-                continue;
+    for (int64_t begin = 0; begin < source.width; begin += AUGMENT_BLOCK) {
+        int64_t count = source.width - begin;
+        if (count > AUGMENT_BLOCK) count = AUGMENT_BLOCK;
+        int32_t dx[AUGMENT_BLOCK];
+        int32_t dy[AUGMENT_BLOCK];
+        for (int64_t i = 0; i < count; i++) {
+            dx[i] = to_fixed(m[0] * (double)(begin + i) * one);
+            dy[i] = to_fixed(m[3] * (double)(begin + i) * one);
+        }
+        for (int64_t y = 0; y < source.height; y++) {
+            uint8_t *row = out + (y * source.width + begin) * IMAGE_CHANNELS;
+            struct augment_span span = {(int64_t)to_fixed((m[1] * (double)y + m[2]) * one) + ROUND,
+                                        (int64_t)to_fixed((m[4] * (double)y + m[5]) * one) + ROUND,
+                                        dx, dy};
+            /* The map is monotone along a row: what holds for both ends holds between. */
+            if (count == AUGMENT_BLOCK && is_inner(source, &span, 0) &&
+                is_inner(source, &span, AUGMENT_BLOCK - 1)) {
+                inner(source, &span, row);
+            } else {
+                warp_border(source, &span, count, row);
             }
-            const uint8_t *pixel = source.pixels + py * source.stride + px * IMAGE_CHANNELS;
-            const uint8_t *const corner[4] = {pixel, pixel + IMAGE_CHANNELS, pixel + source.stride,
-                                              pixel + source.stride + IMAGE_CHANNELS};
-            blend(corner, fx, fy, out);
         }
     }
 }

@@ -7,8 +7,13 @@
  * `struct jpeg_reader` or in libjpeg's own pools, so one jpeg_destroy_decompress frees all.
  *
  * Settings that decide pixels (accurate integer DCT, smooth upsampling) are libjpeg's defaults, as
- * Pillow uses. Rejected: the TurboJPEG
- * interface (no CMYK rules, no say about warnings).
+ * Pillow uses. Rejected:
+ *
+ * - The TurboJPEG interface: no CMYK rules, no say about warnings.
+ * - Decoding only what lies under a crop (jpeg_crop_scanline, jpeg_skip_scanlines with a margin of
+ *   one block row and column: the same bytes). It saves 9 % of the decoding time on COCO with crops
+ *   of half to all of the area, since all Huffman codes must still be read; 14 % if the end of the
+ *   file is left unread, and then truncation goes unseen.
  */
 #include <setjmp.h>
 #include <stdio.h>
