@@ -20,7 +20,7 @@
 
 /* ---- counting allocations: the program's own malloc comes before the library's ---- */
 
-static _Thread_local bool counting;
+static _Thread_local volatile bool counting; /* volatile: compilers think malloc never reads it */
 static int num_allocations;
 
 void *__libc_malloc(size_t size);
