@@ -28,6 +28,9 @@ OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-rec
 ifeq ($(CONFIG),fuzz)
 CC := clang
 endif
+# ccache, where it is installed, makes a second checkout cheap to build.
+CCACHE := $(shell command -v ccache 2>/dev/null)
+export CCACHE_NOHASHDIR := 1
 WARN := -Wall -Wextra -Wpedantic -Werror
 CFLAGS := -std=c17 -D_GNU_SOURCE -I. $(OPT_$(CONFIG)) $(WARN) -fopenmp -pthread $(PACKAGE_CFLAGS) -MMD -MP
 LDLIBS := $(PACKAGE_LIBS) -lm -pthread
@@ -82,7 +85,7 @@ $(LIBRARY): $(filter-out $(OUT)/launch/main.o,$(OBJECTS))
 
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(call isa_flags,$<) -c -o $@ $<
+	$(CCACHE) $(CC) $(CFLAGS) $(call isa_flags,$<) -c -o $@ $<
 
 $(OUT)/%.cu.o: %.cu Makefile
 	@mkdir -p $(@D)
