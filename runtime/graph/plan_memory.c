@@ -68,6 +68,21 @@ static int new_buffer(struct planner *planner, int value, enum plan_class memory
     return buffer;
 }
 
+/*
+ * Whether another input of the step is a part of `buffer` (a view of some rows). Kernels that work
+ * in place read each element before they write it, but know nothing of such an overlap.
+ */
+static bool has_part_of(const struct plan *plan, const struct plan_step *step, int buffer)
+{
+    for (int k = 0; k < step->node->num_inputs; k++) {
+        const struct plan_value *input = &plan->values[step->in[k]];
+        if (input->buffer == buffer && tensor_bytes(input->tensor) != plan->buffers[buffer].size) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A dying input that output 0 may overwrite: its buffer, or -1. */
 static int inplace_buffer(const struct plan *plan, const struct plan_step *step, int index)
 {
@@ -79,7 +94,7 @@ static int inplace_buffer(const struct plan *plan, const struct plan_step *step,
         const struct plan_value *input = &plan->values[step->in[k]];
         const struct plan_buffer *buffer = &plan->buffers[input->buffer];
         if (buffer->memory_class == PLAN_CLASS_STEP && buffer->last == index &&
-            buffer->size == size && input->offset == 0) {
+            buffer->size == size && input->offset == 0 && !has_part_of(plan, step, input->buffer)) {
             return input->buffer;
         }
     }

@@ -251,8 +251,10 @@ void *executor_data(struct executor *executor, const struct tensor *tensor)
 {
     int value = plan_value_of(executor->plan, tensor);
     if (value < 0) return NULL;
-    const struct plan_buffer *b = &executor->plan->buffers[executor->plan->values[value].buffer];
-    if (b->memory_class == PLAN_CLASS_STEP && b->last < executor->plan->num_steps) return NULL;
+    /* Asked of the value and not of its buffer: a later value may have overwritten it in place. */
+    const struct plan_value *v = &executor->plan->values[value];
+    const struct plan_buffer *b = &executor->plan->buffers[v->buffer];
+    if (b->memory_class == PLAN_CLASS_STEP && v->last < executor->plan->num_steps) return NULL;
     return value_address(executor, value);
 }
 

@@ -1,0 +1,10 @@
+/* Constants, arithmetic and elementwise functions against f64.   timeout=60 */
+#include "tests/runtime/ops/cases_basic.h"
+#include "tests/runtime/ops/op_check.h"
+
+int main(void)
+{
+    static const struct op_case *const tables[] = {cases_basic};
+    static const size_t counts[] = {CASES(cases_basic)};
+    return run_cases("basic", tables, counts, 1);
+}
