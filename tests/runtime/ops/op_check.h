@@ -14,6 +14,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -481,10 +482,20 @@ static inline void test_case(void **state)
     if (!c->f32_only) check_case(c, DTYPE_BF16);
 }
 
-/* Runs a table of cases, one cmocka test each. */
-static inline int run_cases(const char *group, const struct op_case *const *tables,
+/* Starts the program again with threads that sleep while they wait: on a busy machine spinning ones
+ * take most of the time of these small kernels. OpenMP reads this before main. */
+static inline void wait_passively(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY")) return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);
+}
+
+/* Runs tables of cases, one cmocka test each. WEFT_TEST_CASE=text selects by name. */
+static inline int run_cases(char **argv, const char *group, const struct op_case *const *tables,
                             const size_t *counts, size_t num_tables)
 {
+    wait_passively(argv);
     struct CMUnitTest tests[512];
     size_t count = 0;
     const char *only = getenv("WEFT_TEST_CASE");

@@ -2,9 +2,10 @@
 #include "tests/runtime/ops/cases_basic.h"
 #include "tests/runtime/ops/op_check.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
     static const struct op_case *const tables[] = {cases_basic};
     static const size_t counts[] = {CASES(cases_basic)};
-    return run_cases("basic", tables, counts, 1);
+    return run_cases(argv, "basic", tables, counts, 1);
 }
