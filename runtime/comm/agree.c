@@ -190,23 +190,28 @@ done:
 
 enum status comm_check_launched_size(int size)
 {
+    /* The nearest launcher first: it knows best how many it started. */
     static const struct {
         const char *variable;
         const char *remedy;
     } rows[] = {
         {"OMPI_COMM_WORLD_SIZE", "the program and mpirun are of different MPI installations"},
-        {"PMI_SIZE", "this build's MPI does not speak the launcher's PMI; with srun, try "
-                     "`srun --mpi=pmix` or start it with mpirun"},
+        {"PMI_SIZE", "this build's MPI does not speak the launcher's PMI; try `srun --mpi=pmix` or "
+                     "start it with mpirun"},
+        {"SLURM_STEP_NUM_TASKS", "start it with `srun --mpi=pmix` or mpirun, or as one task "
+                                 "(`srun --ntasks=1`)"},
         {"SLURM_NTASKS", "start it with `srun --mpi=pmix` or mpirun, or ask for one task "
                          "(`--ntasks=1`)"},
     };
     if (size > 1) return STATUS_OK;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *text = getenv(rows[i].variable);
-        long promised = text ? strtol(text, NULL, 10) : 0;
+        if (!text) continue;
+        long promised = strtol(text, NULL, 10);
         CHECK(promised <= 1, STATUS_INVALID,
               "this process is alone although %s=%ld promises %ld ranks: %s", rows[i].variable,
               promised, promised, rows[i].remedy);
+        return STATUS_OK;
     }
     return STATUS_OK;
 }

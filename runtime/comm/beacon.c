@@ -4,7 +4,8 @@
  * token, which rank 0 answers with the token, because an address of another host's private network
  * may belong to a stranger here.
  *
- * A tree was rejected: at 64 hosts of 8 ranks rank 0 sends 6 MB/s, and a star has one hop to lose.
+ * IPv4 only. A tree was rejected: at 64 hosts of 8 ranks rank 0 sends 6 MB/s, and a star has one
+ * hop to lose.
  */
 #include "runtime/comm/beacon.h"
 
@@ -36,8 +37,8 @@ struct link {
     int leader;  /* the rank at the other end, -1 before its hello */
     size_t have; /* bytes of a record (or hello) that is not complete yet */
     char part[sizeof(struct beat)];
-    char *out; /* owned; one send, [size] beats */
-    size_t out_size, out_sent;
+    struct beat *out;          /* owned; one send, [size] */
+    size_t out_size, out_sent; /* bytes */
 };
 
 struct beacon {
@@ -47,6 +48,7 @@ struct beacon {
     int listener; /* rank 0, else -1 */
     struct link *links;
     int num_links, capacity;
+    bool has_new_link; /* since the last send */
 };
 
 static struct beacon *beacon_new(const struct comm *comm, struct beat_slot *slots, int capacity)
@@ -91,7 +93,7 @@ static struct link *add_link(struct beacon *beacon, int fd, int leader)
         close(fd);
         return NULL;
     }
-    if (!link->out) link->out = malloc((size_t)beacon->comm->size * sizeof(struct beat));
+    if (!link->out) link->out = malloc((size_t)beacon->comm->size * sizeof *link->out);
     if (!link->out) {
         close(fd);
         link->fd = -1;
@@ -141,7 +143,7 @@ static void list_addresses(int port, char *text, size_t size)
 }
 
 enum status beacon_listen(const struct comm *comm, struct beat_slot *slots,
-                          struct beacon_invitation *invitation, struct beacon **out)
+                          struct beacon_invitation *invitation, struct beacon **created)
 {
     memset(invitation, 0, sizeof *invitation);
     CHECK(getrandom(invitation->token, sizeof invitation->token, 0) == sizeof invitation->token,
@@ -163,7 +165,7 @@ enum status beacon_listen(const struct comm *comm, struct beat_slot *slots,
                            strerror(problem));
     }
     list_addresses(ntohs(address.sin_port), invitation->addresses, sizeof invitation->addresses);
-    *out = beacon;
+    *created = beacon;
     return STATUS_OK;
 }
 
@@ -196,7 +198,7 @@ static int try_address(const char *ip, int port, const struct hello *hello)
 }
 
 enum status beacon_connect(const struct comm *comm, struct beat_slot *slots,
-                           const struct beacon_invitation *invitation, struct beacon **out)
+                           const struct beacon_invitation *invitation, struct beacon **created)
 {
     struct hello hello = {.leader = comm->rank};
     memcpy(hello.magic, magic, sizeof magic);
@@ -218,7 +220,8 @@ enum status beacon_connect(const struct comm *comm, struct beat_slot *slots,
         beacon_destroy(&beacon);
         return status_fail(STATUS_NO_MEMORY, "no memory for the heartbeat connection");
     }
-    *out = beacon;
+    beacon->has_new_link = true;
+    *created = beacon;
     return STATUS_OK;
 }
 
@@ -233,7 +236,7 @@ static bool may_tell(const struct beacon *beacon, const struct link *link, int r
     return comm->leaders[rank] != comm->leader;
 }
 
-static bool accept_hello(const struct beacon *beacon, struct link *link)
+static bool accept_hello(struct beacon *beacon, struct link *link)
 {
     struct hello hello;
     memcpy(&hello, link->part, sizeof hello);
@@ -245,6 +248,7 @@ static bool accept_hello(const struct beacon *beacon, struct link *link)
     ssize_t sent = send(link->fd, beacon->token, sizeof beacon->token, MSG_NOSIGNAL);
     if (sent != sizeof beacon->token) return false;
     link->leader = hello.leader;
+    beacon->has_new_link = true;
     return true;
 }
 
@@ -291,8 +295,8 @@ static void receive(struct beacon *beacon, struct link *link)
 static void flush_link(struct link *link)
 {
     while (link->out_sent < link->out_size) {
-        ssize_t sent = send(link->fd, link->out + link->out_sent, link->out_size - link->out_sent,
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send(link->fd, (char *)link->out + link->out_sent,
+                            link->out_size - link->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
         if (sent < 0) sent = (ssize_t)(link->out_size - link->out_sent);
@@ -300,9 +304,15 @@ static void flush_link(struct link *link)
     }
 }
 
+bool beacon_has_new_link(const struct beacon *beacon)
+{
+    return beacon->has_new_link;
+}
+
 void beacon_send(struct beacon *beacon)
 {
     const struct comm *comm = beacon->comm;
+    beacon->has_new_link = false;
     for (int i = 0; i < beacon->num_links; i++) {
         struct link *link = &beacon->links[i];
         if (link->fd < 0 || link->leader < 0 || link->out_sent < link->out_size) continue;
@@ -313,7 +323,7 @@ void beacon_send(struct beacon *beacon)
             if (comm->rank == 0 ? is_theirs : !is_ours) continue;
             struct beat beat;
             beat_read(&beacon->slots[r], r, &beat);
-            memcpy(link->out + link->out_size, &beat, sizeof beat);
+            memcpy((char *)link->out + link->out_size, &beat, sizeof beat);
             link->out_size += sizeof beat;
         }
         flush_link(link);

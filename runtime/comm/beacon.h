@@ -26,12 +26,12 @@ struct beacon_invitation {
 /* Rank 0: listens on every interface. `comm` and `slots` are borrowed. Errors: STATUS_IO,
  * STATUS_NO_MEMORY. */
 enum status beacon_listen(const struct comm *comm, struct beat_slot *slots,
-                          struct beacon_invitation *invitation, struct beacon **beacon);
+                          struct beacon_invitation *invitation, struct beacon **created);
 
 /* A leader: tries the addresses in turn until one answers as ours; blocks for a few seconds at
  * most. Errors: STATUS_IO. */
 enum status beacon_connect(const struct comm *comm, struct beat_slot *slots,
-                           const struct beacon_invitation *invitation, struct beacon **beacon);
+                           const struct beacon_invitation *invitation, struct beacon **created);
 
 /* The most entries beacon_poll_fill writes. */
 int beacon_poll_size(const struct beacon *beacon);
@@ -45,6 +45,9 @@ void beacon_poll_handle(struct beacon *beacon, const struct pollfd *entries, int
 
 /* Sends the slots of this side to the other sides, except where the last send is not out yet. */
 void beacon_send(struct beacon *beacon);
+
+/* Whether a connection was made since the last send: it waits for its first news. */
+bool beacon_has_new_link(const struct beacon *beacon);
 
 void beacon_destroy(struct beacon **beacon);
 

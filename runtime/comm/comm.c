@@ -21,6 +21,7 @@
 #include "runtime/comm/watchdog.h"
 
 enum {
+    SPINS_BEFORE_YIELD = 64,      /* a few microseconds: small calls between ranks that are there */
     SPINS_BEFORE_SLEEP = 1 << 16, /* about 50 ms: longer than any part is on its way */
     SLEEP_NANOSECONDS = 100000
 };
@@ -110,11 +111,11 @@ static enum status join(struct comm *comm, const struct comm_options *options)
     return watchdog_attach(comm->watchdog, comm);
 }
 
-enum status comm_create(const struct comm_options *options, struct comm **out)
+enum status comm_create(const struct comm_options *options, struct comm **created)
 {
     static const struct comm_options defaults;
     if (!options) options = &defaults;
-    *out = NULL;
+    *created = NULL;
     char host[COMM_HOST_SIZE];
     find_host_name(options, host);
     struct watchdog *watchdog = NULL;
@@ -136,13 +137,13 @@ enum status comm_create(const struct comm_options *options, struct comm **out)
         return status;
     }
     watchdog_phase(watchdog, COMM_PHASE_IDLE, "");
-    *out = comm;
+    *created = comm;
     return STATUS_OK;
 }
 
-enum status comm_finish(struct comm **out)
+enum status comm_finish(struct comm **finished)
 {
-    struct comm *comm = *out;
+    struct comm *comm = *finished;
     if (!comm) return STATUS_OK;
     watchdog_phase(comm->watchdog, COMM_PHASE_FINISH, "");
     enum status status = comm_barrier(comm, "finish");
@@ -150,7 +151,7 @@ enum status comm_finish(struct comm **out)
     watchdog_finished(comm->watchdog);
     status = comm->ops->finish(comm);
     free_comm(comm);
-    *out = NULL;
+    *finished = NULL;
     return status;
 }
 
@@ -309,6 +310,7 @@ enum status comm_wait(struct comm *comm, struct comm_handle **handle)
     for (int64_t spins = 0;; spins++) {
         status = comm_test(comm, handle, &done);
         if (status != STATUS_OK || done) break;
+        if (spins < SPINS_BEFORE_YIELD) continue;
         if (spins < SPINS_BEFORE_SLEEP) {
             sched_yield(); /* ranks may share a core */
         } else {
@@ -407,7 +409,7 @@ enum status comm_exchange(struct comm *comm, const char *label, const void *send
 enum status comm_exchange_counts(struct comm *comm, const char *label, const int64_t *send_counts,
                                  int64_t *recv_counts)
 {
-    int64_t *ones = malloc((size_t)comm->size * sizeof *ones);
+    int64_t *ones = calloc((size_t)comm->size, sizeof *ones);
     CHECK(ones, STATUS_NO_MEMORY, "'%s': no memory for %d counts", label, comm->size);
     for (int r = 0; r < comm->size; r++) {
         ones[r] = 1;

@@ -133,11 +133,11 @@ struct comm {
  * STATUS_INVALID for a world of one where a launcher promised more, STATUS_COMM from MPI or when
  * ranks run different builds (names them).
  */
-enum status comm_create(const struct comm_options *options, struct comm **comm);
+enum status comm_create(const struct comm_options *options, struct comm **created);
 
 /* Waits for all ranks, ends MPI if comm_create started it, frees. NULL-safe, sets NULL. When a rank
- * is gone it fails with STATUS_COMM and *comm stays, for comm_abort. Collective. */
-enum status comm_finish(struct comm **comm);
+ * is gone it fails with STATUS_COMM and the comm stays, for comm_abort. Collective. */
+enum status comm_finish(struct comm **finished);
 
 /*
  * Prints the message as an error and ends the whole job: every rank exits non-zero, this one with

@@ -25,7 +25,7 @@ uint32_t comm_label_hash(const char *label);
 
 /* Starts MPI where needed and makes a comm that can communicate, with rank and size filled in, and
  * in `leader` the lowest rank with the same shared memory. Collective. */
-enum status comm_mpi_create(const struct comm_options *options, struct comm **comm);
+enum status comm_mpi_create(const struct comm_options *options, struct comm **created);
 
 /* Records the first failure of `comm` with this thread's message and returns it. */
 enum status comm_break(struct comm *comm, enum status status);

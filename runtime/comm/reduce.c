@@ -31,13 +31,13 @@ enum { BLOCK = 512 };
                      int num_parts, int64_t begin, int64_t length)                                 \
     {                                                                                              \
         wide sum[BLOCK];                                                                           \
-        for (int part = 0; part < num_parts; part++) {                                             \
+        const element *first = (const element *)parts[0] + begin;                                  \
+        for (int64_t i = 0; i < length; i++) {                                                     \
+            sum[i] = load(first[i]);                                                               \
+        }                                                                                          \
+        for (int part = 1; part < num_parts; part++) {                                             \
             const element *x = (const element *)parts[part] + begin;                               \
-            if (part == 0) {                                                                       \
-                for (int64_t i = 0; i < length; i++) {                                             \
-                    sum[i] = load(x[i]);                                                           \
-                }                                                                                  \
-            } else if (reduction == COMM_SUM) {                                                    \
+            if (reduction == COMM_SUM) {                                                           \
                 FOLD(add, load)                                                                    \
             } else if (reduction == COMM_MIN) {                                                    \
                 FOLD(LESSER, load)                                                                 \

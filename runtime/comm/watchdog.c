@@ -2,11 +2,7 @@
  * One thread, one poll() loop: it wakes every tenth of a second, or at once when the process of a
  * rank on this host ends (pidfd), news of another host arrives (beacon) or SIGTERM is caught.
  *
- * Each tick it advances this rank's heartbeat and clock, reads everyone's, and judges:
- *  - a rank is dead, gave up or ended the job: give up now;
- *  - this rank's phase is over its time-out: give up, naming the ranks that are silent (stopped or
- *    unreachable) or have not started the collective this rank waits in. If all of these are alive
- *    and within their own phase's time-out, waiting goes on: they will time out by themselves.
+ * Each tick it advances this rank's heartbeat and clock, reads everyone's and judges (verdict.c).
  *
  * Time is counted in ticks of at most a second, so a machine that was suspended, or a job that was
  * stopped as a whole and continued, does not time out.
@@ -16,12 +12,8 @@
  * aborts the job; if it does not come to that, _exit ends this process and the launcher, or the
  * other ranks' watchdogs, end the rest.
  */
-#include "runtime/comm/watchdog.h"
-
 #include <errno.h>
 #include <math.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,19 +24,14 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
-#include "runtime/base/strbuf.h"
-#include "runtime/comm/beacon.h"
 #include "runtime/comm/comm_impl.h"
-#include "runtime/comm/heartbeat.h"
+#include "runtime/comm/watchdog_impl.h"
 
-enum { TICK_MS = 100, ALARM_SECONDS = 5, SHOWN_RANKS = 16, VERDICT_SIZE = 1024 };
+enum { TICK_MS = 100 };
 static const double LONGEST_TICK = 1.0; /* more is a suspension */
-static const double SILENT_LOCAL = 1.5; /* seconds without a heartbeat */
-static const double SILENT_REMOTE = 2.5;
 static const double BEACON_INTERVAL = 0.5;
-static const double GRACE = 1.0;          /* for the main thread to end the job by itself */
-static const double SIGTERM_DELAY = 0.2;  /* to look for the reason of a SIGTERM */
-static const double MISMATCH_DELAY = 1.0; /* both sides wait this long before labels are compared */
+static const double SIGTERM_DELAY = 0.2; /* to look for the reason of a SIGTERM */
+static const double NEWS_TIMEOUT = 5.0;  /* for the first heartbeats of all hosts */
 
 static const struct {
     const char *name;
@@ -60,44 +47,10 @@ static const struct {
     [COMM_PHASE_FINISH] = {"finish", 120},
 };
 
-/* What this rank knows of another. */
-struct peer {
-    uint64_t count; /* its last heartbeat */
-    double heard;   /* when it last grew */
-    int process;    /* pidfd, -1 = none */
-};
-
-struct watchdog {
-    pthread_t thread;
-    int wake; /* eventfd */
-    atomic_bool is_stopping;
-    char host[COMM_HOST_SIZE];
-
-    /* Told by the main thread. */
-    atomic_int timeouts_ms[COMM_NUM_PHASES]; /* 0 = never */
-    atomic_uint generation;                  /* of the phase; a change restarts the clock */
-    atomic_uint waiting_for;                 /* number of the collective, 0 = none */
-    atomic_int exit_code;                    /* not 0: aborting with it */
-    struct beat_slot alone;                  /* the slot before the table is there */
-    _Atomic(struct beat_slot *) self;
-    enum comm_phase phase; /* outside of collectives; main thread only */
-    char label[BEAT_LABEL_SIZE];
-
-    /* The other ranks; set once by the main thread, read by the thread after is_attached. */
-    atomic_bool is_attached;
-    const struct comm *comm;
-    struct beat_slot *slots;
-    struct peer *peers;     /* [size] */
-    struct pollfd *entries; /* enough for all processes and connections */
-    _Atomic(struct beacon *) beacon;
-
-    /* The thread's own. */
-    double time, waited, beacon_sent, deadline, terminate_at;
-    unsigned seen_generation;
-
-    atomic_bool gave_up;
-    char verdict[VERDICT_SIZE]; /* constant once gave_up */
-};
+const char *watchdog_phase_name(int phase)
+{
+    return phase >= 0 && phase < COMM_NUM_PHASES ? phases[phase].name : "unknown";
+}
 
 static double now(void)
 {
@@ -158,270 +111,6 @@ static void end_by_sigterm(void)
     sigaddset(&set, SIGTERM);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     raise(SIGTERM);
-}
-
-/* ---- words ---- */
-
-static void append_step(struct strbuf *text, int64_t step)
-{
-    if (step >= 0) strbuf_printf(text, "step %lld: ", (long long)step);
-}
-
-/* "data 'read batch'", or only the quoted name of a collective. */
-static void append_phase(struct strbuf *text, int phase, const char *label)
-{
-    bool is_named = label[0] != '\0';
-    if (phase != COMM_PHASE_COLLECTIVE || !is_named)
-        strbuf_printf(text, "%s%s", phases[phase].name, is_named ? " " : "");
-    if (is_named) strbuf_printf(text, "'%s'", label);
-}
-
-static void append_self(const struct watchdog *w, struct strbuf *text)
-{
-    struct beat beat;
-    beat_read(atomic_load(&w->self), 0, &beat);
-    if (atomic_load(&w->is_attached)) strbuf_printf(text, "rank %d on ", w->comm->rank);
-    strbuf_printf(text, "%s: ", w->host);
-    append_step(text, beat.step);
-    append_phase(text, beat.phase, beat.label);
-}
-
-static bool is_silent(const struct watchdog *w, int rank)
-{
-    bool is_local = w->comm->leaders[rank] == w->comm->leader;
-    return w->time - w->peers[rank].heard > (is_local ? SILENT_LOCAL : SILENT_REMOTE);
-}
-
-/* "2 (hostB, pid 4711, step 11, data 'read batch' for 60.2 s)" */
-static void append_peer(const struct watchdog *w, struct strbuf *text, int rank)
-{
-    struct beat beat;
-    beat_read(&w->slots[rank], rank, &beat);
-    bool is_gone = beat.state == BEAT_DEAD || is_silent(w, rank);
-    strbuf_printf(text, "%d (%s", rank, w->comm->hosts[rank]);
-    int pid = atomic_load(&w->slots[rank].pid);
-    if (pid > 0) strbuf_printf(text, ", pid %d", pid);
-    if (beat.state != BEAT_UNKNOWN) {
-        strbuf_append(text, is_gone ? ", last in " : ", ");
-        if (beat.step >= 0) strbuf_printf(text, "step %lld, ", (long long)beat.step);
-        append_phase(text, beat.phase, beat.label);
-        if (!is_gone) strbuf_printf(text, " for %.1f s", beat.waited_ms / 1000.0);
-    }
-    strbuf_append(text, ")");
-}
-
-/* A list of ranks that grows while slots are read. */
-struct rank_list {
-    struct strbuf text;
-    int count;
-};
-
-static void list_add(const struct watchdog *w, struct rank_list *list, int rank)
-{
-    if (list->count++ >= SHOWN_RANKS) return;
-    if (list->count > 1) strbuf_append(&list->text, ", ");
-    append_peer(w, &list->text, rank);
-}
-
-static void append_list(struct strbuf *text, const char *head, struct rank_list *list)
-{
-    if (list->count > 0) strbuf_printf(text, "; %s %s", head, list->text.text);
-    if (list->count > SHOWN_RANKS) strbuf_printf(text, " and %d more", list->count - SHOWN_RANKS);
-    strbuf_fini(&list->text);
-}
-
-/* ---- giving up ---- */
-
-static void give_up(struct watchdog *w, int culprit, struct strbuf *text)
-{
-    snprintf(w->verdict, sizeof w->verdict, "%s",
-             text->failed ? "the watchdog gave up and has no memory to say why" : text->text);
-    strbuf_fini(text);
-    struct beat_slot *self = atomic_load(&w->self);
-    atomic_store(&self->culprit, culprit);
-    beat_raise_state(self, BEAT_GAVE_UP);
-    w->deadline = w->time + GRACE;
-    /* Printed before the main thread can see it and end the process. Printing can block on a pipe
-     * nobody reads; then the alarm's default action ends the process. */
-    signal(SIGALRM, SIG_DFL);
-    alarm(ALARM_SECONDS);
-    log_error("%s", w->verdict);
-    atomic_store(&w->gave_up, true);
-}
-
-static bool is_dead(const struct watchdog *w, int rank)
-{
-    return atomic_load(&w->slots[rank].state) == BEAT_DEAD;
-}
-
-static void give_up_for_dead(struct watchdog *w, int first)
-{
-    struct strbuf text = {0};
-    struct rank_list dead = {0};
-    for (int r = first; r < w->comm->size; r++) {
-        if (is_dead(w, r)) list_add(w, &dead, r);
-    }
-    append_self(w, &text);
-    append_list(&text, "lost rank", &dead);
-    strbuf_append(&text, dead.count > 1 ? ": the processes are gone (killed or crashed)"
-                                        : ": the process is gone (killed or crashed)");
-    give_up(w, first, &text);
-}
-
-/* Another rank has ended the job; `beat` is its slot. */
-static void give_up_with(struct watchdog *w, const struct beat *beat)
-{
-    struct strbuf text = {0};
-    append_self(w, &text);
-    if (beat->state == BEAT_ABORTED) {
-        strbuf_append(&text, "; the job was ended by rank ");
-        append_peer(w, &text, beat->rank);
-    } else if (beat->culprit == w->comm->rank) {
-        strbuf_append(&text, "; this rank was given up, as stopped or too slow, by rank ");
-        append_peer(w, &text, beat->rank);
-    } else if (beat->culprit >= 0 && beat->culprit < w->comm->size) {
-        strbuf_append(&text, "; ranks not heard from: ");
-        append_peer(w, &text, beat->culprit);
-        strbuf_printf(&text, ", as rank %d reports", beat->rank);
-    } else {
-        strbuf_append(&text, "; the job was given up by rank ");
-        append_peer(w, &text, beat->rank);
-    }
-    give_up(w, beat->state == BEAT_GAVE_UP ? beat->culprit : beat->rank, &text);
-}
-
-/* ---- judging ---- */
-
-/* Gives up when some other rank did, died or ended the job. */
-static bool judge_states(struct watchdog *w)
-{
-    struct beat other = {.rank = -1};
-    for (int r = 0; r < w->comm->size; r++) {
-        if (r == w->comm->rank) continue;
-        if (is_dead(w, r)) {
-            give_up_for_dead(w, r);
-            return true;
-        }
-        struct beat beat;
-        beat_read(&w->slots[r], r, &beat);
-        if (beat.state != BEAT_GAVE_UP && beat.state != BEAT_ABORTED) continue;
-        /* The one that began tells more than those that follow. */
-        bool is_follower = beat.state == BEAT_GAVE_UP && beat.culprit == r;
-        if (other.rank < 0 || !is_follower) other = beat;
-        if (!is_follower) break;
-    }
-    if (other.rank < 0) return false;
-    give_up_with(w, &other);
-    return true;
-}
-
-/* A rank that has not started our collective, but is within the time-out of what it does. */
-static bool is_excused(const struct watchdog *w, const struct beat *beat)
-{
-    int limit = beat->limit_ms;
-    if (beat->phase == COMM_PHASE_IDLE) limit = atomic_load(&w->timeouts_ms[COMM_PHASE_COMPUTE]);
-    return beat->state == BEAT_RUNNING && (limit == 0 || beat->waited_ms < limit);
-}
-
-/* News of other hosts comes through rank 0; while it is silent itself, so are they. */
-static bool is_cut_off(const struct watchdog *w, int rank)
-{
-    return rank != 0 && w->comm->leader != 0 && w->comm->leaders[rank] != w->comm->leader &&
-           is_silent(w, 0);
-}
-
-/* Who is missing from collective `sequence`, and whether to give up on them. */
-static void judge_collective(struct watchdog *w, uint32_t sequence, bool is_late)
-{
-    struct rank_list silent = {0};
-    struct rank_list late = {0};
-    struct rank_list gone = {0};
-    struct rank_list unknown = {0};
-    int culprit = -1;
-    bool is_all_excused = true;
-    for (int r = 0; r < w->comm->size; r++) {
-        struct beat beat;
-        if (r == w->comm->rank) continue;
-        beat_read(&w->slots[r], r, &beat);
-        bool has_arrived = (int32_t)((uint32_t)(beat.call >> 32) - sequence) >= 0;
-        if (!has_arrived && beat.state == BEAT_FINISHED) {
-            list_add(w, &gone, r);
-        } else if (is_cut_off(w, r)) {
-            list_add(w, &unknown, r);
-            continue;
-        } else if (is_silent(w, r)) {
-            list_add(w, &silent, r);
-        } else if (!has_arrived) {
-            list_add(w, &late, r);
-            is_all_excused = is_all_excused && is_excused(w, &beat);
-        } else {
-            continue;
-        }
-        if (culprit < 0) culprit = r;
-    }
-    bool is_excused_wait = late.count > 0 && is_all_excused && silent.count == 0;
-    if (gone.count > 0 || (is_late && !is_excused_wait)) {
-        struct strbuf text = {0};
-        append_self(w, &text);
-        strbuf_printf(&text, " has waited %.1f s", w->waited);
-        if (culprit < 0)
-            strbuf_append(&text, "; all ranks are in this call and heard from: the network or the "
-                                 "MPI library is stuck");
-        append_list(&text, "ranks not heard from:", &silent);
-        append_list(&text, "ranks not arrived:", &late);
-        append_list(&text, "ranks that have finished:", &gone);
-        append_list(&text, "no news, which comes through rank 0, of", &unknown);
-        give_up(w, culprit, &text);
-        return;
-    }
-    strbuf_fini(&silent.text);
-    strbuf_fini(&late.text);
-    strbuf_fini(&gone.text);
-    strbuf_fini(&unknown.text);
-}
-
-/* Two ranks that wait in collectives of the same number but of different names wait forever. */
-static bool judge_mismatch(struct watchdog *w, uint64_t call)
-{
-    for (int r = 0; r < w->comm->size; r++) {
-        struct beat beat;
-        beat_read(&w->slots[r], r, &beat);
-        if (r == w->comm->rank || beat.phase != COMM_PHASE_COLLECTIVE || beat.call == call ||
-            beat.call >> 32 != call >> 32 || beat.waited_ms < MISMATCH_DELAY * 1000)
-            continue;
-        struct strbuf text = {0};
-        append_self(w, &text);
-        strbuf_append(&text, " waits while another collective is called by rank ");
-        append_peer(w, &text, r);
-        strbuf_append(&text, "; all ranks must make the same calls in the same order");
-        give_up(w, r, &text);
-        return true;
-    }
-    return false;
-}
-
-static void judge_phase(struct watchdog *w)
-{
-    struct beat self;
-    beat_read(atomic_load(&w->self), 0, &self);
-    uint32_t sequence = atomic_load(&w->waiting_for);
-    bool is_late = self.limit_ms > 0 && self.waited_ms > self.limit_ms;
-    bool is_attached = atomic_load(&w->is_attached);
-    if (is_attached && sequence != 0) {
-        if (sequence == self.call >> 32 && w->waited > MISMATCH_DELAY &&
-            judge_mismatch(w, self.call))
-            return;
-        judge_collective(w, sequence, is_late);
-    } else if (is_late) {
-        struct strbuf text = {0};
-        append_self(w, &text);
-        strbuf_printf(&text, " has taken %.1f s, the time-out of this phase is %.1f s", w->waited,
-                      self.limit_ms / 1000.0);
-        if (!is_attached)
-            strbuf_append(&text, "; have all ranks of the job started, and do their hosts reach "
-                                 "each other?");
-        give_up(w, -1, &text);
-    }
 }
 
 /* ---- the loop ---- */
@@ -499,18 +188,11 @@ static void wait_for_events(struct watchdog *w, struct pollfd *entries, bool is_
 static void send_beacon(struct watchdog *w, bool is_urgent)
 {
     struct beacon *beacon = atomic_load(&w->beacon);
-    if (!beacon || (!is_urgent && w->time - w->beacon_sent < BEACON_INTERVAL)) return;
+    if (!beacon) return;
+    is_urgent = is_urgent || beacon_has_new_link(beacon);
+    if (!is_urgent && w->time - w->beacon_sent < BEACON_INTERVAL) return;
     beacon_send(beacon);
     w->beacon_sent = w->time;
-}
-
-static void judge(struct watchdog *w)
-{
-    int state = atomic_load(&atomic_load(&w->self)->state);
-    if (atomic_load(&w->gave_up) || state == BEAT_ABORTED) return;
-    bool is_peer_watched = atomic_load(&w->is_attached) && state == BEAT_RUNNING;
-    if (!is_peer_watched || !judge_states(w)) judge_phase(w);
-    if (atomic_load(&w->gave_up)) send_beacon(w, true);
 }
 
 /* Ends the process when the main thread had its moment, or when SIGTERM had no reason. */
@@ -518,13 +200,15 @@ static void end_process(struct watchdog *w)
 {
     int code = atomic_load(&w->exit_code);
     if (code != 0 && w->deadline == 0) {
-        w->deadline = w->time + GRACE;
+        w->deadline = w->time + GRACE_MS / 1000.0;
         send_beacon(w, true);
     }
     if (w->deadline > 0 && w->time > w->deadline) _exit(code ? code : 1);
     if (!atomic_load(&sigterm_caught) || atomic_load(&sigterm_wake) != w->wake) return;
     if (w->terminate_at == 0) w->terminate_at = w->time + SIGTERM_DELAY;
-    if (w->time > w->terminate_at && w->deadline == 0) end_by_sigterm();
+    if (w->time <= w->terminate_at) return;
+    if (w->deadline > 0) _exit(code ? code : 1);
+    end_by_sigterm();
 }
 
 static void *watch(void *argument)
@@ -535,8 +219,9 @@ static void *watch(void *argument)
         bool is_attached = atomic_load(&w->is_attached);
         wait_for_events(w, is_attached ? w->entries : alone, is_attached);
         tick(w);
-        judge(w);
-        send_beacon(w, false);
+        bool had_given_up = atomic_load(&w->gave_up);
+        watchdog_judge(w);
+        send_beacon(w, atomic_load(&w->gave_up) && !had_given_up);
         end_process(w);
     }
     send_beacon(w, true); /* tells that this rank has finished */
@@ -629,7 +314,7 @@ static enum status start_thread(struct watchdog *w)
     return STATUS_OK;
 }
 
-enum status watchdog_create(const char *host, const double *timeouts, struct watchdog **out)
+enum status watchdog_create(const char *host, const double *timeouts, struct watchdog **created)
 {
     struct watchdog *w = aligned_alloc(_Alignof(struct watchdog), sizeof *w);
     CHECK(w, STATUS_NO_MEMORY, "no memory for the watchdog");
@@ -649,7 +334,7 @@ enum status watchdog_create(const char *host, const double *timeouts, struct wat
                strerror(errno));
     TRY_GOTO(status, start_thread(w), fail);
     catch_sigterm(w);
-    *out = w;
+    *created = w;
     return STATUS_OK;
 fail:
     if (w->wake >= 0) close(w->wake);
@@ -682,6 +367,22 @@ static void find_processes(struct watchdog *w)
     }
 }
 
+/* Waits a moment until there is news from every rank. */
+static bool has_news_of_all(const struct watchdog *w)
+{
+    double end = now() + NEWS_TIMEOUT;
+    for (int r = 0; r < w->comm->size;) {
+        if (atomic_load(&w->slots[r].state) != BEAT_UNKNOWN) {
+            r++;
+        } else if (now() > end) {
+            return false;
+        } else {
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+    }
+    return true;
+}
+
 /* Connects the hosts. Where that fails, time-outs still work, but cannot tell a stopped rank from a
  * busy one; that is worth a warning, not an end. */
 static enum status connect_hosts(struct watchdog *w, struct comm *comm)
@@ -696,12 +397,21 @@ static enum status connect_hosts(struct watchdog *w, struct comm *comm)
         wake(w);
     }
     TRY(comm_broadcast(comm, label, &invitation, sizeof invitation, COMM_U8, 0));
-    if (comm->rank != 0 && comm->rank == comm->leader) {
+    if (comm->rank != comm->leader) return STATUS_OK;
+    if (comm->rank != 0) {
         status = beacon_connect(comm, w->slots, &invitation, &beacon);
         atomic_store(&w->beacon, beacon);
+        wake(w);
     }
-    if (status != STATUS_OK)
-        log_warning("%s; the ranks of this host are watched by time-outs only", status_message());
+    if (status != STATUS_OK) {
+        log_warning("%s; a stopped rank of another host is noticed only after the time-out of "
+                    "compute",
+                    status_message());
+    } else if (!has_news_of_all(w)) {
+        log_warning("rank %d on %s: no heartbeats from some hosts; a stopped rank there is noticed "
+                    "only after the time-out of compute",
+                    comm->rank, comm->host);
+    }
     return STATUS_OK;
 }
 

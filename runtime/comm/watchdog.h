@@ -16,7 +16,7 @@ struct watchdog;
 /* Starts the thread in phase COMM_PHASE_STARTUP, for a rank whose peers are not known yet. It
  * catches SIGTERM while that has its default action (launchers send it when a rank died), to say
  * why before ending. Not collective. Errors: STATUS_NO_MEMORY, STATUS_INTERNAL. */
-enum status watchdog_create(const char *host, const double *timeouts, struct watchdog **watchdog);
+enum status watchdog_create(const char *host, const double *timeouts, struct watchdog **created);
 
 /* Joins the ranks' watchdogs; `comm` is borrowed until the destruction. Collective. */
 enum status watchdog_attach(struct watchdog *watchdog, struct comm *comm);
