@@ -134,7 +134,12 @@ enum status common_read_line(const struct input *input, const struct int_list *o
                              struct arena *arena, struct json_value **value)
 {
     int64_t begin = offsets->value[row];
-    TRY(json_read_at(input, begin, offsets->value[row + 1], arena, value));
+    int64_t end = offsets->value[row + 1];
+    char last = ' '; /* without its line end, so that a line cut short is reported on that line */
+    while (end > begin && is_space(last)) {
+        TRY(input_read(input, --end, &last, 1));
+    }
+    TRY(json_read_at(input, begin, end + 1, arena, value));
     if ((*value)->type == JSON_OBJECT) return STATUS_OK;
     return common_at(
         status_fail(STATUS_INVALID, "%s where an object should be", json_type_name((*value)->type)),

@@ -86,7 +86,7 @@ static enum status skip_space(struct json_reader *r, int *byte)
 
 static enum status unexpected(struct json_reader *r, int byte, const char *wanted)
 {
-    if (byte < 0) return json_fail(r, "the file ends where %s should be", wanted);
+    if (byte < 0) return json_fail(r, "the text ends where %s should be", wanted);
     if (byte < 0x20 || byte >= 0x7f) {
         return json_fail(r, "byte 0x%02x where %s should be", byte, wanted);
     }
@@ -507,7 +507,7 @@ static enum status skip_scalar(struct json_reader *r, enum json_type type)
     if (type == JSON_NUMBER) return skip_number(r);
     if (type == JSON_BOOL) return json_bool(r, &value);
     if (type == JSON_NULL) return json_null(r);
-    return json_fail(r, "the file ends where a value should be");
+    return json_fail(r, "the text ends where a value should be");
 }
 
 /* Containers without recursion: the reader's own stack says where we are. */

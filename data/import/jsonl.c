@@ -100,8 +100,7 @@ static enum status group_lines(struct lines *set)
     enum status status = STATUS_OK;
     for (int64_t i = 0; i < rows && status == STATUS_OK; i++) {
         struct json_value *line = NULL;
-        enum status read = json_read_at(&set->file, set->offsets.value[i],
-                                        set->offsets.value[i + 1], &arena, &line);
+        enum status read = common_read_line(&set->file, &set->offsets, i, &arena, &line);
         if (read == STATUS_IO || read == STATUS_NO_MEMORY) status = read;
         const struct json_value *path = NULL;
         if (read == STATUS_OK && json_get_string(line, set->image_field, &path) == STATUS_OK) {

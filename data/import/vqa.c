@@ -56,7 +56,7 @@ static bool is_pattern(const char *text)
     while (*p >= '0' && *p <= '9') {
         p++;
     }
-    return *p == 'd' && p - percent <= 3;
+    return *p == 'd' && p - percent <= 4; /* up to 3 digits */
 }
 
 static enum status parse_patterns(struct vqa *vqa, const struct import_args *args)
@@ -167,7 +167,7 @@ static void vqa_close(struct import_source *source)
     if (!vqa) return;
     long long left_out = atomic_load(&vqa->left_out);
     if (left_out > 0) {
-        log_info("vqa: %lld questions left out, because none of their answers is the majority "
+        log_info("vqa: questions left out: %lld, because none of their answers is the majority "
                  "answer of %lld questions (--min-count)",
                  left_out, (long long)vqa->min_count);
     }
@@ -274,7 +274,7 @@ static enum status add_question(struct vqa *vqa, int64_t row, struct sample *sam
     return STATUS_OK;
 }
 
-/* Fills in the pattern's number. is_pattern saw to it that there is one %d with at most two digits.
+/* Fills in the pattern's number. is_pattern saw to it that there is one %d with at most 3 digits.
  */
 static const char *fill_pattern(const char *pattern, int64_t id, struct arena *arena)
 {
