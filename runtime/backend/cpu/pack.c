@@ -8,6 +8,7 @@
 struct pack {
     struct pack *next;
     int64_t tensor_id;
+    dnnl_memory_desc_t plain_layout;
     dnnl_memory_desc_t layout;
     void *bytes; /* owned */
     size_t size;
@@ -60,6 +61,7 @@ static enum status pack_build(struct pack *pack, const dnnl_memory_desc_t *from,
                               const dnnl_memory_desc_t *to)
 {
     dnnl_engine_t engine = cpu_engine();
+    pack->plain_layout = *from;
     pack->layout = *to;
     pack->size = dnnl_memory_desc_get_size(to);
     TRY(memory_map(&pack->bytes, pack->size, "packed weights"));
@@ -77,7 +79,9 @@ enum status pack_cache_get(struct pack_cache *cache, int64_t tensor_id,
                            struct pack **out)
 {
     for (struct pack *p = cache->first; p; p = p->next) {
-        if (p->tensor_id == tensor_id && dnnl_memory_desc_equal(&p->layout, to)) {
+        /* A square weight and its transpose differ in the plain layout alone. */
+        if (p->tensor_id == tensor_id && dnnl_memory_desc_equal(&p->plain_layout, from) &&
+            dnnl_memory_desc_equal(&p->layout, to)) {
             *out = p;
             return STATUS_OK;
         }

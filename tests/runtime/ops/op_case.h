@@ -86,9 +86,10 @@ struct op_case {
     /* Largest difference, relative to the largest value of the tensor; [f32, bf16]. */
     double tolerance[2];
     double gradient_tolerance[2];
-    int checks;                  /* elements per input that are differenced; 0: up to 256 */
-    bool f32_only;               /* the op has no bf16 form, or the case fixes its dtypes */
-    bool no_gradient;            /* nothing of it is differentiable */
+    int checks;       /* elements per input that are differenced; 0: up to 256 */
+    bool f32_only;    /* the op has no bf16 form, or the case fixes its dtypes */
+    bool no_gradient; /* nothing of it is differentiable */
+    bool block_fuses; /* with blocks recomputed, forward may fuse what backward reads no more */
     bool is_value[CASE_OUTPUTS]; /* compared, but not part of the loss */
 };
 

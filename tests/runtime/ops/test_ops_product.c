@@ -1,0 +1,11 @@
+/* Linear layers, matrix products, patch embedding and tables against f64.   timeout=60 */
+#include "tests/runtime/ops/cases_product.h"
+#include "tests/runtime/ops/op_check.h"
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    static const struct op_case *const tables[] = {cases_product};
+    static const size_t counts[] = {CASES(cases_product)};
+    return run_cases(argv, "product", tables, counts, 1);
+}
