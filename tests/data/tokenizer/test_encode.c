@@ -2,6 +2,8 @@
  */
 #include "tests/data/tokenizer/tokenizer_test.h"
 
+#include <pthread.h>
+
 #include "data/tokenizer/utf8.h"
 #include "runtime/base/rng.h"
 
@@ -234,6 +236,56 @@ static void test_decode(void **state)
     unload(&wordpiece);
 }
 
+/* Threads share the tokenizer and have a scratch each, in different states. */
+struct thread {
+    const struct tokenizer *tokenizer;
+    int number;
+    uint64_t hash; /* of all ids, to be the same in all threads */
+};
+
+static void *run_thread(void *context)
+{
+    struct thread *thread = context;
+    struct tokenizer_scratch *scratch;
+    struct encoding encoding = {0};
+    char text[64];
+    if (tokenizer_scratch_create(thread->tokenizer, &scratch) != STATUS_OK) return NULL;
+    for (int warm = 0; warm < thread->number; warm++) {
+        snprintf(text, sizeof text, "warm %d the cache %d", warm, thread->number);
+        tokenizer_encode(thread->tokenizer, scratch, text, strlen(text), NULL, &encoding);
+    }
+    for (int i = 0; i < 20000; i++) {
+        snprintf(text, sizeof text, "a red square number %d beside umbrella%d", i % 997, i * 7919);
+        if (tokenizer_encode(thread->tokenizer, scratch, text, strlen(text), NULL, &encoding))
+            break;
+        for (int64_t k = 0; k < encoding.count; k++) {
+            thread->hash = thread->hash * 31 + (uint64_t)encoding.ids[k];
+        }
+    }
+    encoding_fini(&encoding);
+    tokenizer_scratch_destroy(&scratch);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    enum { THREADS = 4 };
+    struct loaded bpe = load(CASES "/vocab.json", NULL);
+    struct thread threads[THREADS];
+    pthread_t handles[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        threads[i] = (struct thread){bpe.tokenizer, i, 1};
+        assert_int_equal(pthread_create(&handles[i], NULL, run_thread, &threads[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(handles[i], NULL), 0);
+        assert_true(threads[i].hash != 1);
+        assert_true(threads[i].hash == threads[0].hash);
+    }
+    unload(&bpe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_million_characters),
 
         cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
