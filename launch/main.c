@@ -6,6 +6,7 @@
 #include "runtime/base/strbuf.h"
 
 extern const struct command command_check;
+extern const struct command command_demo;
 extern const struct command command_pack;
 extern const struct command command_tokenizer;
 extern const struct command command_version;
@@ -14,6 +15,7 @@ static const struct command *const commands[] = {
     &command_pack,
     &command_check,
     &command_tokenizer,
+    &command_demo,
     &command_version,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
