@@ -117,16 +117,13 @@ static void axis_fill(struct resize_axis *axis, const struct axis_request *reque
     }
 }
 
-static void axis_expand(struct resize_axis *axis)
+static void axis_split(struct resize_axis *axis)
 {
-    int16_t *out = axis->expanded;
-    for (int64_t i = 0; i < axis->size * axis->taps; i += RESIZE_TAPS, out += 32) {
-        for (int half = 0; half < 2; half++) {
-            for (int j = 0; j < 16; j++) {
-                int32_t weight = axis->weights[i + j / 8 * 2 + j % 2];
-                out[half * 16 + j] =
-                    (int16_t)(half == 0 ? resize_high(weight) : resize_low(weight));
-            }
+    int16_t *out = axis->split;
+    for (int64_t i = 0; i < axis->size * axis->taps; i += RESIZE_TAPS, out += 2 * RESIZE_TAPS) {
+        for (int j = 0; j < RESIZE_TAPS; j++) {
+            out[j] = (int16_t)resize_high(axis->weights[i + j]);
+            out[RESIZE_TAPS + j] = (int16_t)resize_low(axis->weights[i + j]);
         }
     }
 }
@@ -208,16 +205,13 @@ static void *carve(struct carver *carver, int64_t count, size_t size)
     return piece;
 }
 
-static void carve_axis(struct carver *carver, struct resize_axis *axis, bool expanded)
+static void carve_axis(struct carver *carver, struct resize_axis *axis, bool split)
 {
+    int64_t weights = axis->size * axis->taps;
     axis->first = carve(carver, axis->size, sizeof *axis->first);
     axis->count = carve(carver, axis->size, sizeof *axis->count);
-    axis->weights = carve(carver, axis->size * axis->taps, sizeof *axis->weights);
-    axis->expanded = NULL;
-    if (expanded) {
-        axis->expanded =
-            carve(carver, axis->size * axis->taps / RESIZE_TAPS * 32, sizeof *axis->expanded);
-    }
+    axis->weights = carve(carver, weights, sizeof *axis->weights);
+    axis->split = split ? carve(carver, 2 * weights, sizeof *axis->split) : NULL;
 }
 
 static void carve_all(struct carver *carver, struct resize_job *job)
@@ -252,6 +246,7 @@ static void choose_kernels(struct resize_job *job)
         job->vertical = resize_vertical_avx2;
     }
     if (isa >= CPU_ISA_AVX512) {
+        job->horizontal = resize_horizontal_avx512;
         job->vertical = resize_vertical_avx512;
     }
 #endif
@@ -280,7 +275,7 @@ static enum status job_init(struct resize_job *job, struct image_view source,
     carve_all(&carver, job);
     axis_fill(&job->x, x, job->work);
     axis_fill(&job->y, y, job->work);
-    if (job->x.expanded) axis_expand(&job->x);
+    if (job->x.split) axis_split(&job->x);
     return STATUS_OK;
 }
 

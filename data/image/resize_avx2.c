@@ -1,14 +1,16 @@
 /*
  * Resize kernels for AVX2: pmaddwd on pairs of taps, with weights in two halves (resize_impl.h).
  *
- * Horizontal: four taps of a pixel are 12 bytes. They are broadcast to both 128-bit lanes, and one
- * byte shuffle makes 16-bit pairs out of them: lane 0 (r0 r1)(g0 g1)(b0 b1)(-), lane 1 the same for
- * taps 2 and 3. Vertical: bytes of two rows are interleaved to pairs; lane order takes care of
- * itself, as unpacking and packing are inverse.
+ * Horizontal: each 128-bit lane is a row of the group, so rows share shuffles, weights (a pair is
+ * one dword, broadcast) and the final rounding. Four taps of a pixel are 12 bytes; byte shuffles
+ * make 16-bit pairs (r0 r1)(g0 g1)(b0 b1) out of the first two taps and of the others. Vertical:
+ * bytes of two rows are interleaved to pairs; lane order takes care of itself, as unpacking and
+ * packing are inverse.
  */
 #if defined(__x86_64__)
 
 #include <immintrin.h>
+#include <string.h>
 
 #include "data/image/resize_impl.h"
 
@@ -20,56 +22,61 @@ static inline __m256i combine(__m256i high, __m256i low)
     return _mm256_srai_epi32(sum, RESIZE_FRACTION_BITS);
 }
 
-/* Two rows' sums, each with its two lanes added: lane 0 of the result is `a`, lane 1 is `b`. */
-static inline __m256i add_lanes(__m256i a, __m256i b)
+/* Sixteen bytes of two rows, a row a lane. */
+static inline __m256i load_rows(const uint8_t *lower, const uint8_t *upper)
 {
-    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
-                            _mm256_permute2x128_si256(a, b, 0x31));
+    __m256i rows = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)lower));
+    return _mm256_inserti128_si256(rows, _mm_loadu_si128((const __m128i *)upper), 1);
 }
 
-/* The fourth byte is overwritten by the next pixel; rows of the ring are padded. */
-static inline void store_pixels(uint8_t *const out[RESIZE_GROUP], int64_t at,
-                                const __m256i high[RESIZE_GROUP], const __m256i low[RESIZE_GROUP])
+/* A pair of taps' weights, everywhere. */
+static inline __m256i load_pair(const int16_t *weights)
 {
-    __m256i rows01 = combine(add_lanes(high[0], high[1]), add_lanes(low[0], low[1]));
-    __m256i rows23 = combine(add_lanes(high[2], high[3]), add_lanes(low[2], low[3]));
-    __m256i words = _mm256_packs_epi32(rows01, rows23);
-    __m256i bytes = _mm256_packus_epi16(words, words);
-    __m128i even = _mm256_castsi256_si128(bytes);
-    __m128i odd = _mm256_extracti128_si256(bytes, 1);
-    _mm_storeu_si32(out[0] + at, even);
-    _mm_storeu_si32(out[1] + at, odd);
-    _mm_storeu_si32(out[2] + at, _mm_shuffle_epi32(even, 1));
-    _mm_storeu_si32(out[3] + at, _mm_shuffle_epi32(odd, 1));
+    int32_t pair;
+    memcpy(&pair, weights, sizeof pair);
+    return _mm256_set1_epi32(pair);
+}
+
+/* Adds the products of four taps of two rows. */
+static inline void add_taps(__m256i rows, const int16_t *weight, __m256i *high, __m256i *low)
+{
+    const __m256i taps01 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+    const __m256i taps23 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
+    __m256i left = _mm256_shuffle_epi8(rows, taps01);
+    __m256i right = _mm256_shuffle_epi8(rows, taps23);
+    *high = _mm256_add_epi32(*high, _mm256_madd_epi16(left, load_pair(weight)));
+    *high = _mm256_add_epi32(*high, _mm256_madd_epi16(right, load_pair(weight + 2)));
+    *low = _mm256_add_epi32(*low, _mm256_madd_epi16(left, load_pair(weight + 4)));
+    *low = _mm256_add_epi32(*low, _mm256_madd_epi16(right, load_pair(weight + 6)));
 }
 
 void resize_horizontal_avx2(const struct resize_axis *axis, const uint8_t *const in[RESIZE_GROUP],
                             uint8_t *const out[RESIZE_GROUP])
 {
-    const __m256i pairs =
-        _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, 6, -1, 9, -1, 7,
-                         -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
     int64_t blocks = axis->taps / RESIZE_TAPS;
-    const int16_t *weights = axis->expanded;
-    for (int64_t x = 0; x < axis->size; x++, weights += blocks * 32) {
-        __m256i high[RESIZE_GROUP];
-        __m256i low[RESIZE_GROUP];
-        for (int row = 0; row < RESIZE_GROUP; row++) {
-            high[row] = low[row] = _mm256_setzero_si256();
-        }
+    const int16_t *weights = axis->split;
+    for (int64_t x = 0; x < axis->size; x++, weights += blocks * 8) {
+        __m256i high01 = _mm256_setzero_si256();
+        __m256i high23 = high01;
+        __m256i low01 = high01;
+        __m256i low23 = high01;
         int64_t at = (int64_t)axis->first[x] * 3;
         const int16_t *weight = weights;
-        for (int32_t tap = 0; tap < axis->count[x]; tap += RESIZE_TAPS, at += 12, weight += 32) {
-            __m256i weight_high = _mm256_load_si256((const __m256i *)weight);
-            __m256i weight_low = _mm256_load_si256((const __m256i *)(weight + 16));
-            for (int row = 0; row < RESIZE_GROUP; row++) {
-                __m128i bytes = _mm_loadu_si128((const __m128i *)(in[row] + at));
-                __m256i pixels = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), pairs);
-                high[row] = _mm256_add_epi32(high[row], _mm256_madd_epi16(pixels, weight_high));
-                low[row] = _mm256_add_epi32(low[row], _mm256_madd_epi16(pixels, weight_low));
-            }
+        for (int32_t tap = 0; tap < axis->count[x]; tap += RESIZE_TAPS, at += 12, weight += 8) {
+            add_taps(load_rows(in[0] + at, in[1] + at), weight, &high01, &low01);
+            add_taps(load_rows(in[2] + at, in[3] + at), weight, &high23, &low23);
         }
-        store_pixels(out, x * 3, high, low);
+        __m256i words = _mm256_packs_epi32(combine(high01, low01), combine(high23, low23));
+        __m256i bytes = _mm256_packus_epi16(words, words);
+        __m128i even = _mm256_castsi256_si128(bytes); /* rows 0 and 2, R G B X each */
+        __m128i odd = _mm256_extracti128_si256(bytes, 1);
+        /* The fourth byte is overwritten by the next pixel; rows of the ring are padded. */
+        _mm_storeu_si32(out[0] + x * 3, even);
+        _mm_storeu_si32(out[1] + x * 3, odd);
+        _mm_storeu_si32(out[2] + x * 3, _mm_shuffle_epi32(even, 1));
+        _mm_storeu_si32(out[3] + x * 3, _mm_shuffle_epi32(odd, 1));
     }
 }
 

@@ -22,18 +22,18 @@ enum {
 
 /* The filter along one axis. */
 struct resize_axis {
-    int64_t size;      /* output samples */
-    int64_t taps;      /* stride of `weights`: the greatest count, padded */
-    int32_t *first;    /* [size] the first source sample */
-    int32_t *count;    /* [size] source samples that matter */
-    int32_t *weights;  /* [size, taps] zero behind `count` */
-    int16_t *expanded; /* [size, taps / 4, 2, 16] or NULL, see resize_horizontal */
+    int64_t size;     /* output samples */
+    int64_t taps;     /* stride of `weights`: the greatest count, padded */
+    int32_t *first;   /* [size] the first source sample */
+    int32_t *count;   /* [size] source samples that matter */
+    int32_t *weights; /* [size, taps] zero behind `count` */
+    int16_t *split;   /* [size, taps / 4, 2, 4] or NULL, see resize_horizontal */
 };
 
 /*
  * Filters RESIZE_GROUP rows, `in[i]` to `out[i]` (RGB, axis->size pixels). Reads up to the padded
- * taps and RESIZE_OVERREAD bytes more. The vector kernels use `axis->expanded`: for each output and
- * each four taps the high parts, then the low parts, as w0 w1 (4 times) w2 w3 (4 times).
+ * taps and RESIZE_OVERREAD bytes more. The vector kernels use `axis->split`: for each output and
+ * each four taps their high parts, then their low parts.
  */
 typedef void resize_horizontal(const struct resize_axis *axis,
                                const uint8_t *const in[RESIZE_GROUP],
@@ -46,7 +46,7 @@ typedef void resize_horizontal(const struct resize_axis *axis,
 typedef void resize_vertical(const uint8_t *const *in, const int32_t *weights, int64_t count,
                              uint8_t *out, int64_t bytes);
 
-resize_horizontal resize_horizontal_scalar, resize_horizontal_avx2;
+resize_horizontal resize_horizontal_scalar, resize_horizontal_avx2, resize_horizontal_avx512;
 resize_vertical resize_vertical_scalar, resize_vertical_avx2, resize_vertical_avx512;
 
 /* The two halves of a weight. */

@@ -257,7 +257,7 @@ static void test_horizontal_kernels(void **state)
     int32_t first[SIZE];
     int32_t count[SIZE];
     int32_t weights[SIZE * TAPS] = {0};
-    int16_t *expanded = aligned_alloc(64, SIZE * TAPS / 4 * 64);
+    int16_t split[SIZE * TAPS * 2];
     for (int i = 0; i < RESIZE_GROUP * STRIDE; i++) {
         pixels[i] = (uint8_t)noise((uint64_t)i);
     }
@@ -268,13 +268,13 @@ static void test_horizontal_kernels(void **state)
             int32_t weight = (int32_t)(noise((uint64_t)(x * TAPS + i)) % (1u << 22)) - (1 << 21);
             weights[x * TAPS + i] = weight / count[x] + (i == 0 ? 3 << 20 : 0);
         }
-        for (int i = 0; i < TAPS * 8; i++) {
-            int32_t weight = weights[x * TAPS + i / 32 * 4 + i % 16 / 8 * 2 + i % 2];
-            int16_t half = (int16_t)(i % 32 < 16 ? resize_high(weight) : resize_low(weight));
-            expanded[x * TAPS * 8 + i] = half;
+        for (int i = 0; i < TAPS; i++) {
+            int32_t weight = weights[x * TAPS + i];
+            split[(x * TAPS + i / 4 * 4) * 2 + i % 4] = (int16_t)resize_high(weight);
+            split[(x * TAPS + i / 4 * 4) * 2 + 4 + i % 4] = (int16_t)resize_low(weight);
         }
     }
-    struct resize_axis axis = {SIZE, TAPS, first, count, weights, expanded};
+    struct resize_axis axis = {SIZE, TAPS, first, count, weights, split};
     uint8_t expected[RESIZE_GROUP][SIZE * 3 + 64];
     uint8_t actual[RESIZE_GROUP][SIZE * 3 + 64];
     const uint8_t *in[RESIZE_GROUP];
@@ -286,14 +286,16 @@ static void test_horizontal_kernels(void **state)
         vector_out[row] = actual[row];
     }
     resize_horizontal_scalar(&axis, in, out);
-    if (cpu_isa() >= CPU_ISA_AVX2) {
-        resize_horizontal_avx2(&axis, in, vector_out);
+    for (int level = CPU_ISA_AVX2; level <= CPU_ISA_AVX512; level++) {
+        if (cpu_isa() < (enum cpu_isa)level) continue;
+        memset(actual, 0x5A, sizeof actual);
+        (level == CPU_ISA_AVX2 ? resize_horizontal_avx2 : resize_horizontal_avx512)(&axis, in,
+                                                                                    vector_out);
         for (int row = 0; row < RESIZE_GROUP; row++) {
             assert_memory_equal(actual[row], expected[row], SIZE * 3);
         }
     }
     free(pixels);
-    free(expanded);
 }
 #endif
 
