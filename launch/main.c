@@ -7,6 +7,7 @@
 
 extern const struct command command_check;
 extern const struct command command_demo;
+extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_tokenizer;
 extern const struct command command_version;
@@ -14,6 +15,7 @@ extern const struct command command_version;
 static const struct command *const commands[] = {
     &command_pack,
     &command_check,
+    &command_inspect,
     &command_tokenizer,
     &command_demo,
     &command_version,

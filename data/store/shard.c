@@ -98,7 +98,7 @@ static enum status open_checked(struct shard *shard, bool verify)
         shard->file_bytes = seal.file_bytes;
         if (verify) TRY(seal_verify(shard->file, shard->path, &seal));
     }
-    TRY(hdf5_read_layout(shard));
+    TRY(hdf5_read_layout(shard, shard->sealed && verify));
     const struct shard_column *bulk = &shard->columns[TABLE_IMAGES_BYTES];
     CHECK(!shard->sealed || bulk->elements == 0 ||
               (bulk->offset == seal.bulk_offset && bulk->elements == seal.bulk_bytes),

@@ -5,6 +5,7 @@
 #include "tests/data/store/fixture.h"
 
 #include <mpi.h>
+#include <pthread.h>
 #include <xxhash.h>
 
 static char folder[PATH_MAX];
@@ -177,6 +178,74 @@ static void test_texts_of_images(void **state)
     store_close(&store);
 }
 
+/* ---- threads ---- */
+
+struct reader {
+    const struct store *store;
+    const uint64_t *hashes; /* of images, texts behind them */
+    unsigned seed;
+    enum status status;
+    int wrong;
+};
+
+static void *read_at_random(void *argument)
+{
+    enum { READS = 3000 };
+    struct reader *reader = argument;
+    struct store_image image = {0};
+    struct store_text text = {0};
+    int64_t images = store_num_images(reader->store);
+    int64_t texts = store_num_texts(reader->store);
+    for (int i = 0; i < READS && reader->status == STATUS_OK; i++) {
+        int64_t at = rand_r(&reader->seed) % images;
+        reader->status = store_image_read(reader->store, at, &image);
+        reader->wrong += XXH64(image.bytes, (size_t)image.size, 0) != reader->hashes[at];
+        if (reader->status != STATUS_OK) break;
+        at = rand_r(&reader->seed) % texts;
+        reader->status = store_text_read(reader->store, at, &text);
+        reader->wrong += XXH64(text.text, (size_t)text.length, 0) != reader->hashes[images + at];
+    }
+    store_image_fini(&image);
+    store_text_fini(&text);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    enum { THREADS = 4 };
+    struct store *store = open_set();
+    int64_t images = store_num_images(store);
+    int64_t texts = store_num_texts(store);
+    uint64_t *hashes = calloc((size_t)(images + texts), sizeof *hashes);
+    assert_non_null(hashes);
+    struct store_image image = {0};
+    struct store_text text = {0};
+    for (int64_t i = 0; i < images; i++) {
+        ASSERT_OK(store_image_read(store, i, &image));
+        hashes[i] = image.hash;
+    }
+    for (int64_t i = 0; i < texts; i++) {
+        ASSERT_OK(store_text_read(store, i, &text));
+        hashes[images + i] = XXH64(text.text, (size_t)text.length, 0);
+    }
+    pthread_t threads[THREADS];
+    struct reader readers[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        readers[i] = (struct reader){.store = store, .hashes = hashes, .seed = (unsigned)i};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_at_random, &readers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(readers[i].status, STATUS_OK);
+        assert_int_equal(readers[i].wrong, 0);
+    }
+    store_image_fini(&image);
+    store_text_fini(&text);
+    free(hashes);
+    store_close(&store);
+}
+
 /* Equal samples make equal files, byte for byte. */
 static void test_same_bytes_twice(void **state)
 {
@@ -269,7 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_texts_of_images),
         cmocka_unit_test(test_same_bytes_twice), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_long_caption),
+        cmocka_unit_test(test_long_caption),     cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, make_set, remove_set);
 }
