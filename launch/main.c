@@ -12,6 +12,8 @@ extern const struct command command_pack;
 extern const struct command command_tokenizer;
 extern const struct command command_version;
 
+/* One row a line, so that adding one does not move the others. */
+/* clang-format off */
 static const struct command *const commands[] = {
     &command_pack,
     &command_check,
@@ -20,6 +22,7 @@ static const struct command *const commands[] = {
     &command_demo,
     &command_version,
 };
+/* clang-format on */
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const struct command *command_find(const char *name)
