@@ -83,11 +83,19 @@ $(OUT)/weft: $(OUT)/launch/main.o $(LIBRARY)
 $(LIBRARY): $(filter-out $(OUT)/launch/main.o,$(OBJECTS))
 	@rm -f $@ && ar rcs $@ $^
 
-$(OUT)/%.o: %.c Makefile
+# Other flags than last time rebuild everything.
+FLAGS_NOW := $(CC) $(CFLAGS) $(NVCCFLAGS)
+FLAGS_FILE := $(OUT)/flags
+ifneq ($(FLAGS_NOW),$(shell cat $(FLAGS_FILE) 2>/dev/null))
+$(shell mkdir -p $(OUT))
+$(file >$(FLAGS_FILE),$(FLAGS_NOW))
+endif
+
+$(OUT)/%.o: %.c $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(CCACHE) $(CC) $(CFLAGS) $(call isa_flags,$<) -c -o $@ $<
 
-$(OUT)/%.cu.o: %.cu Makefile
+$(OUT)/%.cu.o: %.cu $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCCFLAGS) -c -o $@ $<
 

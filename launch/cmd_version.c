@@ -4,8 +4,35 @@
 #include "launch/command.h"
 #include "runtime/backend/cpu/isa.h"
 
+#ifdef WEFT_CUDA
+#include "runtime/backend/cuda/device.h"
+#endif
+
 #ifndef WEFT_VERSION
 #define WEFT_VERSION "0.1.0"
+#endif
+
+#ifdef WEFT_CUDA
+static void print_cuda(void)
+{
+    struct cuda_device devices[16];
+    int count = 0;
+    if (cuda_device_list(devices, 16, &count) != STATUS_OK) {
+        printf("CUDA: %s\n", status_message());
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        printf("CUDA: GPU %d is %s, compute capability %d.%d, %.1f of %.1f GiB free\n", i,
+               devices[i].name, devices[i].major, devices[i].minor,
+               (double)devices[i].free_bytes / (1 << 30),
+               (double)devices[i].total_bytes / (1 << 30));
+    }
+}
+#else
+static void print_cuda(void)
+{
+    printf("CUDA: not built in (no nvcc was found)\n");
+}
 #endif
 
 static int run(int argc, char **argv)
@@ -13,12 +40,13 @@ static int run(int argc, char **argv)
     (void)argc;
     (void)argv;
     printf("weft %s, vector instructions: %s\n", WEFT_VERSION, cpu_isa_name(cpu_isa()));
+    print_cuda();
     return 0;
 }
 
 const struct command command_version = {
     .name = "version",
-    .summary = "print the version and the instruction set in use",
+    .summary = "print the version, the instruction set in use and the GPUs",
     .usage = "usage: weft version",
     .run = run,
 };
