@@ -196,7 +196,7 @@ struct tensor *op_add_drop_path(struct graph *g, struct tensor *x, struct tensor
 /*
  * Cross-entropy of each row: logits float [N,V], target i32 [N] -> f32 [N]; 0 where target is
  * `ignore`. Keeps only the log-sum-exp. *correct, unless NULL, receives f32 [N]: 1 where the target
- * has the largest logit.
+ * has the largest logit (the first of equals).
  */
 struct tensor *op_cross_entropy(struct graph *g, struct tensor *logits, struct tensor *target,
                                 int32_t ignore, struct tensor **correct);
