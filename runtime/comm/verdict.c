@@ -259,6 +259,9 @@ static void judge_collective(struct watchdog *w, uint32_t sequence, bool is_late
             is_any_inexcusable = true;
     }
     bool is_worth_waiting = count[LATE] > 0 && !is_any_inexcusable;
+    /* With short time-outs, a stopped rank is not silent for long enough to be named yet. */
+    if (count[NOT_MISSING] == w->comm->size - 1 && w->waited < SILENT_REMOTE + 1)
+        is_worth_waiting = true;
     if (count[LEFT] > 0 || (is_late && !is_worth_waiting)) give_up_collective(w, sequence);
 }
 
