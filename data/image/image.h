@@ -119,11 +119,11 @@ struct image_info {
 };
 
 /*
- * Reads format, size and orientation from `size` encoded bytes without decoding; no limit on
- * pixels applies. Errors: STATUS_CORRUPT (empty, or cut off before the size),
+ * Reads format, size and orientation from `size` bytes of an `encoded` picture without decoding; no
+ * limit on pixels applies. Errors: STATUS_CORRUPT (empty, or cut off before the size),
  * STATUS_UNSUPPORTED (another format, which the message names when it is a known one).
  */
-enum status image_probe(const void *bytes, size_t size, struct image_info *info);
+enum status image_probe(const void *encoded, size_t size, struct image_info *info);
 
 /*
  * Decodes `size` encoded bytes into `image` (RGB8). `options` may be NULL for the defaults. After

@@ -186,9 +186,9 @@ static enum status refuse_unknown(const uint8_t *bytes, size_t size)
                        size);
 }
 
-enum status image_probe(const void *data, size_t size, struct image_info *info)
+enum status image_probe(const void *encoded, size_t size, struct image_info *info)
 {
-    const uint8_t *bytes = data;
+    const uint8_t *bytes = encoded;
     *info = (struct image_info){.orientation = 1};
     CHECK(size > 0, STATUS_CORRUPT, "image of 0 bytes");
     if (size >= 3 && memcmp(bytes, "\xFF\xD8\xFF", 3) == 0) {
