@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# needs=shared/data,tar,h5diff timeout=240
+# needs=shared/data,tar,h5diff timeout=240 asan=no
 # The commands of docs/data.md on real sets: packed straight out of their tar files, checked, and counted.
 set -u
 weft=${WEFT_BUILD:-build/release}/weft
