@@ -29,6 +29,9 @@ static const char usage[] =
     "      --max-side N           make pictures with a longer side smaller: JPEG and WebP become\n"
     "                             JPEG, PNG stays PNG; EXIF data is not carried over\n"
     "      --quality N            of JPEGs made so, 1 to 100 (92)\n"
+    "      --background COLOUR    lay transparent pictures on white, black or RRGGBB and store "
+    "them\n"
+    "                             opaque, as PNG; otherwise decoding drops their transparency\n"
     "  -j, --threads N            threads (one per CPU)\n"
     "      --overwrite            replace shards that are there\n"
     "  -q, --quiet                no progress\n";
@@ -83,6 +86,7 @@ enum {
     OPTION_ON_BAD,
     OPTION_MAX_SIDE,
     OPTION_QUALITY,
+    OPTION_BACKGROUND,
     OPTION_OVERWRITE,
     OPTION_HELP
 };
@@ -93,6 +97,7 @@ static const struct option own_options[] = {
     {"on-bad", required_argument, NULL, OPTION_ON_BAD},
     {"max-side", required_argument, NULL, OPTION_MAX_SIDE},
     {"quality", required_argument, NULL, OPTION_QUALITY},
+    {"background", required_argument, NULL, OPTION_BACKGROUND},
     {"threads", required_argument, NULL, 'j'},
     {"overwrite", no_argument, NULL, OPTION_OVERWRITE},
     {"quiet", no_argument, NULL, 'q'},
@@ -132,6 +137,20 @@ static enum status parse_on_bad(const char *text, enum pack_on_bad *on_bad)
     return status_fail(STATUS_INVALID, "--on-bad %s: must be fail, skip or report", text);
 }
 
+static enum status parse_colour(const char *text, uint8_t rgb[3])
+{
+    const char *digits = strcmp(text, "white") == 0   ? "ffffff"
+                         : strcmp(text, "black") == 0 ? "000000"
+                                                      : text;
+    CHECK(strlen(digits) == 6 && strspn(digits, "0123456789abcdefABCDEF") == 6, STATUS_INVALID,
+          "--background %s: must be white, black or six hexadecimal digits RRGGBB", text);
+    unsigned long value = strtoul(digits, NULL, 16);
+    for (int c = 0; c < 3; c++) {
+        rgb[c] = (uint8_t)(value >> (16 - 8 * c));
+    }
+    return STATUS_OK;
+}
+
 static enum status parse_option(struct arguments *arguments, int option, const char *value)
 {
     struct pack_options *pack = &arguments->pack;
@@ -150,6 +169,9 @@ static enum status parse_option(struct arguments *arguments, int option, const c
         TRY(parse_number("--quality", value, 1, 100, &number));
         pack->quality = (int)number;
         return STATUS_OK;
+    case OPTION_BACKGROUND:
+        pack->flatten = true;
+        return parse_colour(value, pack->background);
     case 'j':
         TRY(parse_number("--threads", value, 1, 1024, &number));
         pack->num_threads = (int)number;
@@ -271,6 +293,11 @@ static void show_totals(const struct arguments *arguments, const struct pack_tot
     if (totals->shards_kept) {
         printf("kept %lld shards that an earlier run had finished\n",
                (long long)totals->shards_kept);
+    }
+    if (totals->transparent) {
+        printf("note: %lld pictures have an alpha channel, which decoding drops; to lay them on a "
+               "colour instead, pack with --background white\n",
+               (long long)totals->transparent);
     }
     if (totals->bad_items + totals->bad_parts) {
         printf("bad: %lld items and %lld parts of items%s\n", (long long)totals->bad_items,

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "data/image/flatten.h"
 #include "data/store/prepare.h"
 #include "data/store/schema.h"
 #include "data/store/shard.h"
@@ -266,6 +267,8 @@ static enum status take_slot(struct packing *packing, struct slot *slot, int64_t
     totals->answers += sample->num_answers;
     for (int32_t i = 0; i < sample->num_images; i++) {
         totals->bytes += sample->images[i].size;
+        totals->transparent +=
+            image_has_alpha(sample->images[i].bytes, (size_t)sample->images[i].size);
     }
     return STATUS_OK;
 }
@@ -385,6 +388,7 @@ static void identify(struct packing *packing)
     int64_t numbers[] = {SCHEMA_VERSION, options->shard_size, options->max_side,
                          options->max_side ? options->quality : 0, packing->source.num_items};
     uint64_t id = import_hash(packing->source.fingerprint, numbers, sizeof numbers);
+    if (options->flatten) id = import_hash(id, options->background, sizeof options->background);
     id = import_hash(id, options->importer->name, (int64_t)strlen(options->importer->name));
     for (int i = 0; args->options && args->options[i].name; i++) {
         const char *value = args->values[i] ? args->values[i] : "";

@@ -28,9 +28,10 @@ struct pack_totals {
     int64_t texts;
     int64_t boxes;
     int64_t answers;
-    int64_t bytes;     /* of encoded pictures */
-    int64_t bad_items; /* left out whole */
-    int64_t bad_parts; /* rows left out of items that were kept */
+    int64_t bytes;       /* of encoded pictures */
+    int64_t bad_items;   /* left out whole */
+    int64_t bad_parts;   /* rows left out of items that were kept */
+    int64_t transparent; /* pictures stored that can be transparent, which decoding drops */
     int64_t shards_written;
     int64_t shards_kept; /* finished by an earlier run */
 };
@@ -43,8 +44,10 @@ struct pack_options {
     enum pack_on_bad on_bad;
     int64_t max_side; /* pictures with a longer side are made smaller and encoded anew; 0: never */
     int quality;      /* of JPEGs encoded anew, 1 to 100 */
-    int num_threads;  /* 0: one per CPU */
-    bool overwrite;   /* replace shards that are there */
+    bool flatten;     /* transparent pictures are laid on `background` and stored as opaque PNGs */
+    uint8_t background[3]; /* RGB */
+    int num_threads;       /* 0: one per CPU */
+    bool overwrite;        /* replace shards that are there */
     /* Called in the calling thread after each item; may be NULL. */
     void (*progress)(void *user, const struct pack_totals *totals);
     /* Called in the calling thread for each bad item or part, in order; may be NULL. */

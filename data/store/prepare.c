@@ -5,6 +5,7 @@
 
 #include <xxhash.h>
 
+#include "data/image/flatten.h"
 #include "data/store/clean.h"
 
 void prepare_scratch_fini(struct prepare_scratch *scratch)
@@ -26,15 +27,26 @@ static void scale_boxes(struct sample *sample, int32_t image, double x, double y
     }
 }
 
-/* Photographs stay JPEG; what came lossless stays lossless. */
-static enum status encode(const struct pack_options *options, enum image_format format,
-                          struct prepare_scratch *scratch)
+/* Puts `pixels` in the place of the picture. Photographs stay JPEG; what came lossless stays
+ * lossless. */
+static enum status replace(const struct pack_options *options, struct sample *sample, int32_t index,
+                           enum image_format format, const struct image *pixels,
+                           struct strbuf *encoded)
 {
     enum { PNG_LEVEL = 6 };
-    struct image_view view = image_as_view(&scratch->smaller);
-    strbuf_clear(&scratch->encoded);
-    if (format == IMAGE_PNG) return image_encode_png(view, PNG_LEVEL, &scratch->encoded);
-    return image_encode_jpeg(view, options->quality, &scratch->encoded);
+    struct sample_image *image = &sample->images[index];
+    struct image_view view = image_as_view(pixels);
+    strbuf_clear(encoded);
+    TRY(format == IMAGE_PNG ? image_encode_png(view, PNG_LEVEL, encoded)
+                            : image_encode_jpeg(view, options->quality, encoded));
+    uint8_t *bytes = sample_alloc(sample, (int64_t)encoded->length);
+    CHECK(bytes, STATUS_NO_MEMORY, "out of memory for %zu bytes", encoded->length);
+    memcpy(bytes, encoded->text, encoded->length);
+    image->bytes = bytes;
+    image->size = (int64_t)encoded->length;
+    image->width = (int32_t)pixels->width;
+    image->height = (int32_t)pixels->height;
+    return STATUS_OK;
 }
 
 static enum status shrink(const struct pack_options *options, struct sample *sample, int32_t index,
@@ -47,17 +59,9 @@ static enum status shrink(const struct pack_options *options, struct sample *sam
     struct image_resize how = {
         .filter = IMAGE_BICUBIC, .width = width > 0 ? width : 1, .height = height > 0 ? height : 1};
     TRY(image_resize(image_as_view(&scratch->pixels), &how, &scratch->resize, &scratch->smaller));
-    TRY(encode(options, format, scratch));
-    uint8_t *bytes = sample_alloc(sample, (int64_t)scratch->encoded.length);
-    CHECK(bytes, STATUS_NO_MEMORY, "out of memory for %zu bytes", scratch->encoded.length);
-    memcpy(bytes, scratch->encoded.text, scratch->encoded.length);
     scale_boxes(sample, index, (double)how.width / image->width,
                 (double)how.height / image->height);
-    image->bytes = bytes;
-    image->size = (int64_t)scratch->encoded.length;
-    image->width = (int32_t)how.width;
-    image->height = (int32_t)how.height;
-    return STATUS_OK;
+    return replace(options, sample, index, format, &scratch->smaller, &scratch->encoded);
 }
 
 static enum status prove_image(const struct pack_options *options, struct sample *sample,
@@ -75,8 +79,15 @@ static enum status prove_image(const struct pack_options *options, struct sample
     image->width = (int32_t)info.width;
     image->height = (int32_t)info.height;
     bool large = image->width > options->max_side || image->height > options->max_side;
-    if (options->max_side == 0 || !large) return STATUS_OK;
-    return shrink(options, sample, index, info.format, scratch);
+    bool flat = options->flatten && image_has_alpha(image->bytes, (size_t)image->size);
+    if (flat) {
+        TRY(image_flatten(image->bytes, (size_t)image->size, options->background,
+                          &scratch->pixels));
+        info.format = IMAGE_PNG;
+    }
+    if (options->max_side && large) return shrink(options, sample, index, info.format, scratch);
+    if (!flat) return STATUS_OK;
+    return replace(options, sample, index, IMAGE_PNG, &scratch->pixels, &scratch->encoded);
 }
 
 enum status prepare_item(const struct pack_options *options, const struct import_source *source,

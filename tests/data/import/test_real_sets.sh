@@ -34,6 +34,7 @@ expect "coco128 is sound" "^sound: 128 images, 0 texts, 939 boxes" "$weft" check
 for split in train:3,698 test:1,849; do
   expect "emoji ${split%:*} packs" "packed ${split#*:} images .*, ${split#*:} texts" \
     "$weft" pack jsonl "$data/emoji/${split%:*}.tar/${split%:*}/captions.jsonl" --caption-field name \
+    --background white \
     -o "$out/emoji-${split%:*}-%05d.h5"
   expect "emoji ${split%:*} is sound" "^sound: ${split#*:} images" "$weft" check "$out/emoji-${split%:*}-00000.h5"
 done
