@@ -46,6 +46,10 @@ isa_flags = $(if $(filter x86_64,$(MACHINE)),$(ISA_$(lastword $(subst _, ,$(base
 # ---- sources -----------------------------------------------------------------------------------------------
 FOLDERS := runtime model data objectives launch
 SOURCES := $(sort $(shell find $(FOLDERS) -name '*.c' 2>/dev/null))
+ifeq ($(CONFIG),fuzz)
+# Fuzzers feed the parsers of foreign bytes; the kernels need not be built for them.
+SOURCES := $(filter runtime/base/% runtime/backend/cpu/isa.c data/%,$(SOURCES))
+endif
 CU_SOURCES := $(if $(NVCC),$(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null)))
 OBJECTS := $(SOURCES:%.c=$(OUT)/%.o) $(CU_SOURCES:%.cu=$(OUT)/%.cu.o)
 LIBRARY := $(OUT)/libweft.a
