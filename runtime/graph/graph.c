@@ -296,24 +296,32 @@ struct tensor *graph_node_add(struct graph *graph, const struct op *op,
     return &node->outputs[0];
 }
 
-bool node_set_output(struct graph *graph, struct node *node, int index, enum dtype dtype,
-                     struct shape shape)
+/* Refuses sizes below 1 and more elements than fit, naming `kind` and `name`. */
+static bool shape_check(struct graph *graph, const char *kind, const char *name,
+                        const struct shape *shape)
 {
     int64_t count = 1;
     char text[SHAPE_TEXT];
-    for (int i = 0; i < shape.rank; i++) {
-        if (shape.dim[i] < 1) {
-            graph_fail(graph, "%s: every size must be at least 1, got %s", node->op->name,
-                       shape_format(&shape, text));
+    for (int i = 0; i < shape->rank; i++) {
+        if (shape->dim[i] < 1) {
+            graph_fail(graph, "%s%s: every size must be at least 1, got %s", kind, name,
+                       shape_format(shape, text));
             return false;
         }
-        if (count > INT64_MAX / 16 / shape.dim[i]) {
-            graph_fail(graph, "%s: %s has more elements than can be addressed", node->op->name,
-                       shape_format(&shape, text));
+        if (count > INT64_MAX / 16 / shape->dim[i]) {
+            graph_fail(graph, "%s%s: %s has more elements than can be addressed", kind, name,
+                       shape_format(shape, text));
             return false;
         }
-        count *= shape.dim[i];
+        count *= shape->dim[i];
     }
+    return true;
+}
+
+bool node_set_output(struct graph *graph, struct node *node, int index, enum dtype dtype,
+                     struct shape shape)
+{
+    if (!shape_check(graph, node->op->name, "", &shape)) return false;
     for (int i = shape.rank; i < SHAPE_MAX_RANK; i++) {
         shape.dim[i] = 0;
     }
@@ -404,6 +412,7 @@ struct tensor *graph_parameter_named(struct graph *graph, const char *full_name,
         return graph_fail(graph, "parameter %s: asked for as %s, but it is %s", full_name,
                           shape_format(&shape, now), shape_format(&found->tensor->shape, was));
     }
+    if (!shape_check(graph, "parameter ", full_name, &shape)) return NULL;
     if (!grow(graph, (void **)&graph->parameters, graph->num_parameters,
               &graph->parameters_capacity, sizeof *graph->parameters)) {
         return NULL;
@@ -484,6 +493,7 @@ struct tensor *graph_input(struct graph *graph, const char *name, enum dtype dty
     if (graph_tensor_find(graph, name)) {
         return graph_fail(graph, "input '%s' is declared twice", name);
     }
+    if (!shape_check(graph, "input ", name, &shape)) return NULL;
     if (!grow(graph, (void **)&graph->inputs, graph->num_inputs, &graph->inputs_capacity,
               sizeof *graph->inputs)) {
         return NULL;

@@ -101,7 +101,8 @@ static bool attention_check_parts(struct graph *graph, const struct node *node)
     shape_format(&q->shape, a);
     INFER_CHECK(dtype_is_float(q->dtype) && q->shape.rank == rank, "attention: queries are %s %s",
                 dtype_name(q->dtype), a);
-    INFER_CHECK(attrs->heads >= 1 && shape_columns(&q->shape) % (attrs->heads * parts) == 0,
+    INFER_CHECK(attrs->heads >= 1 && attrs->heads <= shape_columns(&q->shape) &&
+                    shape_columns(&q->shape) % (attrs->heads * parts) == 0,
                 "attention: %s does not divide into %lld heads", a, (long long)attrs->heads);
     for (int i = 1; i < attrs->packing; i++) {
         const struct tensor *k = node->inputs[i];
@@ -109,7 +110,8 @@ static bool attention_check_parts(struct graph *graph, const struct node *node)
         INFER_CHECK(k->dtype == q->dtype && k->shape.rank == 3 &&
                         k->shape.dim[0] == q->shape.dim[0] && k->shape.dim[2] == wanted &&
                         k->shape.dim[1] == node->inputs[1]->shape.dim[1],
-                    "attention: queries %s, keys or values %s", a, shape_format(&k->shape, b));
+                    "attention: queries %s %s, keys or values %s %s", dtype_name(q->dtype), a,
+                    dtype_name(k->dtype), shape_format(&k->shape, b));
     }
     return true;
 }

@@ -435,7 +435,8 @@ static void bias_gradient(struct graph *g, const struct node *node, struct tenso
 {
     d_inputs[0] = d_outputs[0];
     if (node->inputs[1]->differentiable) {
-        d_inputs[1] = op_sum_f32(g, d_outputs[0], 0, d_outputs[0]->shape.rank - 1);
+        struct tensor *sum = op_sum_f32(g, d_outputs[0], 0, d_outputs[0]->shape.rank - 1);
+        d_inputs[1] = op_reshape(g, sum, node->inputs[1]->shape);
     }
 }
 

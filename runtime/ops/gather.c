@@ -23,6 +23,7 @@ static bool gather_infer(struct graph *graph, struct node *node)
     char a[SHAPE_TEXT];
     char b[SHAPE_TEXT];
     INFER_CHECK(dtype_is_float(table->dtype) && index->dtype == DTYPE_I32 &&
+                    dtype_is_float((enum dtype)attrs->dtype) &&
                     (table->dtype == DTYPE_F32 || attrs->dtype == table->dtype),
                 "gather: table %s, index %s, result %s", dtype_name(table->dtype),
                 dtype_name(index->dtype), dtype_name((enum dtype)attrs->dtype));
@@ -112,8 +113,9 @@ static bool scatter_infer(struct graph *graph, struct node *node)
                     (attrs->dtype == DTYPE_F32 || attrs->dtype == x->dtype) &&
                     shape_count(&x->shape) ==
                         shape_count(&index->shape) * shape_span(&shape, 1, shape.rank),
-                "scatter_add: %s by index %s", shape_format(&x->shape, a),
-                shape_format(&index->shape, b));
+                "scatter_add: %s %s by index %s %s to %s", dtype_name(x->dtype),
+                shape_format(&x->shape, a), dtype_name(index->dtype),
+                shape_format(&index->shape, b), dtype_name((enum dtype)attrs->dtype));
     return node_set_output(graph, node, 0, (enum dtype)attrs->dtype, shape);
 }
 

@@ -151,12 +151,14 @@ static bool pixels_infer(struct graph *graph, struct node *node)
 {
     const struct tensor *x = node->inputs[0];
     char text[SHAPE_TEXT];
+    enum dtype dtype = (enum dtype)NODE_ATTRS(node, struct pixel_attrs)->dtype;
+    INFER_CHECK(dtype_is_float(dtype), "normalize_pixels: result must be f32 or bf16, not %s",
+                dtype_name(dtype));
     INFER_CHECK(x->dtype == DTYPE_U8 && x->shape.rank == 4 && x->shape.dim[3] == 3,
                 "normalize_pixels: needs u8 [B,Y,X,3], not %s %s", dtype_name(x->dtype),
                 shape_format(&x->shape, text));
     struct shape shape = SHAPE(x->shape.dim[0], 3, x->shape.dim[1], x->shape.dim[2]);
-    return node_set_output(graph, node, 0, (enum dtype)NODE_ATTRS(node, struct pixel_attrs)->dtype,
-                           shape);
+    return node_set_output(graph, node, 0, dtype, shape);
 }
 
 static enum status pixels_run(struct kernel *kernel, const struct run_context *run)

@@ -56,7 +56,8 @@ static struct tensor *linear_add(struct graph *g, struct tensor *x, struct tenso
     ATTRS_CLEAR(attrs);
     attrs.transposed = transposed;
     attrs.has_bias = bias != NULL;
-    struct tensor *inputs[] = {x, op_cast(g, w, x->dtype), bias};
+    if (dtype_is_float(x->dtype) && dtype_is_float(w->dtype)) w = op_cast(g, w, x->dtype);
+    struct tensor *inputs[] = {x, w, bias};
     return graph_node_add(g, &op_row_linear, inputs, bias ? 3 : 2, &attrs, sizeof attrs);
 }
 

@@ -180,9 +180,14 @@ static bool bce_infer(struct graph *graph, struct node *node)
 {
     const struct tensor *x = node->inputs[0];
     const struct tensor *target = node->inputs[1];
+    char a[SHAPE_TEXT];
+    char b[SHAPE_TEXT];
     INFER_CHECK(dtype_is_float(x->dtype) && shape_equal(&x->shape, &target->shape) &&
                     target->dtype == DTYPE_F32,
-                "bce_with_logits: logits must be float and targets f32, of one shape");
+                "bce_with_logits: logits %s %s must be float and targets %s %s f32 of the same "
+                "shape",
+                dtype_name(x->dtype), shape_format(&x->shape, a), dtype_name(target->dtype),
+                shape_format(&target->shape, b));
     return node_set_output(graph, node, 0, DTYPE_F32, x->shape);
 }
 
@@ -319,6 +324,8 @@ static bool cosine_infer(struct graph *graph, struct node *node)
 {
     struct shape rows = node->inputs[0]->shape;
     INFER_CHECK(rows.rank >= 1, "cosine: needs at least one dimension");
+    INFER_CHECK(NODE_ATTRS(node, struct cosine_attrs)->eps >= 0,
+                "cosine: eps must not be negative");
     rows.rank--;
     return infer_elementwise(graph, node) && node_set_output(graph, node, 0, DTYPE_F32, rows) &&
            node_set_output(graph, node, 1, DTYPE_F32, rows) &&

@@ -192,6 +192,8 @@ static bool l2_infer(struct graph *graph, struct node *node)
 {
     const struct tensor *x = node->inputs[0];
     INFER_CHECK(x->shape.rank >= 1, "l2_normalize: needs at least one dimension");
+    INFER_CHECK(NODE_ATTRS(node, struct norm_attrs)->eps >= 0,
+                "l2_normalize: eps must not be negative");
     return infer_same(graph, node) &&
            node_set_output(graph, node, 1, DTYPE_F32, leading_shape(&x->shape));
 }

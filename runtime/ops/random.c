@@ -128,13 +128,6 @@ static void add_drop_path_gradient(struct graph *g, const struct node *node,
         graph_node_add(g, &op_row_drop_path, d_outputs, 1, node->attrs.bytes, NODE_ATTRS_SIZE);
 }
 
-static void drop_path_gradient(struct graph *g, const struct node *node,
-                               struct tensor *const *d_outputs, struct tensor **d_inputs)
-{
-    d_inputs[0] =
-        graph_node_add(g, &op_row_drop_path, d_outputs, 1, node->attrs.bytes, NODE_ATTRS_SIZE);
-}
-
 const struct op op_row_add_drop_path = {
     .name = "add_drop_path",
     .min_inputs = 2,
@@ -145,13 +138,13 @@ const struct op op_row_add_drop_path = {
     .cpu_run = add_drop_path_run,
 };
 
+/* The branch's gradient; recorded by the backward pass alone. */
 const struct op op_row_drop_path = {
     .name = "drop_path",
     .min_inputs = 1,
     .max_inputs = 1,
-    .flags = OP_RANDOM | OP_INPLACE_0,
+    .flags = OP_RANDOM | OP_CONSTANT | OP_INPLACE_0,
     .infer = random_infer,
-    .gradient = drop_path_gradient,
     .cpu_run = drop_path_run,
 };
 

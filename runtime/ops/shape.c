@@ -166,7 +166,7 @@ static bool pad_infer(struct graph *graph, struct node *node)
     const struct tensor *x = node->inputs[0];
     char text[SHAPE_TEXT];
     INFER_CHECK(attrs->axis >= 0 && attrs->axis < x->shape.rank && attrs->begin >= 0 &&
-                    attrs->begin + x->shape.dim[attrs->axis] <= attrs->size,
+                    attrs->begin <= attrs->size - x->shape.dim[attrs->axis],
                 "pad: %s to %lld from %lld on axis %lld", shape_format(&x->shape, text),
                 (long long)attrs->size, (long long)attrs->begin, (long long)attrs->axis);
     struct shape shape = x->shape;
@@ -226,7 +226,8 @@ static bool concat_infer(struct graph *graph, struct node *node)
         other.dim[axis] = node->inputs[0]->shape.dim[axis];
         INFER_CHECK(size > 0 && shape_equal(&node->inputs[0]->shape, &other) &&
                         node->inputs[i]->dtype == node->inputs[0]->dtype,
-                    "concat: %s and %s on axis %lld", shape_format(&node->inputs[0]->shape, a),
+                    "concat: %s %s and %s %s on axis %lld", dtype_name(node->inputs[0]->dtype),
+                    shape_format(&node->inputs[0]->shape, a), dtype_name(node->inputs[i]->dtype),
                     shape_format(&node->inputs[i]->shape, b), (long long)axis);
         shape.dim[axis] += size;
     }

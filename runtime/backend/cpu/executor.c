@@ -121,9 +121,24 @@ static enum status list_dying(struct executor *e)
     return STATUS_OK;
 }
 
+/* Collectives were recorded with shapes for some number of ranks; it must be the one that runs. */
+static enum status check_world(const struct executor *e)
+{
+    int64_t size = e->options.comm ? e->options.comm->size : 1;
+    for (int i = 0; i < e->plan->num_steps; i++) {
+        const struct node *node = e->plan->steps[i].node;
+        if (!node || !(node->op->flags & OP_COLLECTIVE)) continue;
+        CHECK(graph_world_size(e->graph) == size, STATUS_INVALID,
+              "executor: the graph was recorded for %lld ranks, but there are %lld",
+              (long long)graph_world_size(e->graph), (long long)size);
+    }
+    return STATUS_OK;
+}
+
 static enum status executor_build(struct executor *e)
 {
     TRY(plan_create(&e->plan, e->graph, &e->options.plan, &cpu_plan_backend));
+    TRY(check_world(e));
     TRY(allocate(e));
     resolve(e);
     if (e->options.poison) TRY(list_dying(e));
@@ -362,6 +377,9 @@ enum status executor_run(struct executor *executor, const struct executor_run *r
     struct executor *e = executor;
     const struct plan *plan = e->plan;
     struct comm *comm = e->options.comm;
+    CHECK(!run->accumulate || plan->options.accumulate, STATUS_INVALID,
+          "executor: adding to gradients needs a plan with the option accumulate or "
+          "runs_per_update above 1");
     bool reduce = run->reduce && comm && comm->size > 1;
     struct run_context context = {
         .seed = e->options.seed,
