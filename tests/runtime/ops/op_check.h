@@ -470,8 +470,11 @@ static inline void check_case(const struct op_case *c, enum dtype dtype)
     for (int i = 0; i < case_num_outputs(c); i++) {
         elements += shape_count(&c->out[i]);
     }
+    for (int k = 0; k < case_num_inputs(c); k++) {
+        elements += case_count(c, k);
+    }
     /* Large tensors are there for remainders and thread borders; few of their differences do. */
-    int64_t affordable = 6 + 300000 / elements;
+    int64_t affordable = 6 + 60000 / elements;
     int limit = c->checks ? c->checks : 256;
     if (case_is_quick() && limit > 48) limit = 48;
     if (limit > affordable) limit = (int)affordable;
