@@ -356,19 +356,22 @@ static void find_duplicates(const struct opened *opened, struct hashed *hashes, 
 
 static enum status hash_images(const struct store *store, struct hashed *hashes, int64_t number)
 {
+    enum { BLOCK = 4096 };
+    int64_t block[BLOCK];
     struct store_image image = {0};
     enum status status = STATUS_OK;
     const struct shard *shard = &store->shards[0];
     bool stored = shard->columns[TABLE_IMAGES_HASH].present;
-    for (int64_t i = 0; i < store_num_images(store) && status == STATUS_OK; i++) {
-        int64_t hash = 0;
-        if (stored) {
-            status = shard_read_ints(shard, TABLE_IMAGES_HASH, i, 1, &hash);
-        } else {
+    int64_t count = store_num_images(store);
+    for (int64_t i = 0; i < count && status == STATUS_OK; i++) {
+        if (stored && i % BLOCK == 0) {
+            status = shard_read_ints(shard, TABLE_IMAGES_HASH, i,
+                                     count - i < BLOCK ? count - i : BLOCK, block);
+        } else if (!stored) {
             status = store_image_read(store, i, &image);
-            hash = (int64_t)image.hash;
         }
-        hashes[number + i] = (struct hashed){(uint64_t)hash, number + i};
+        uint64_t hash = stored ? (uint64_t)block[i % BLOCK] : image.hash;
+        hashes[number + i] = (struct hashed){hash, number + i};
     }
     store_image_fini(&image);
     return status;

@@ -12,9 +12,9 @@
  * image, spans by box, answers by text (stable), boxes clipped where they stick out by at most a
  * pixel. Bad rows are taken out, with what hangs on them (the spans of a box, the boxes and answers
  * of a text), each with a message in sample->rejects that names the image's key and the reason.
- * Image sizes must be filled in. `num_categories` bounds box categories.
- * Errors: STATUS_INVALID when the item as a whole is bad (no image; a reference to a row that is
- * not there, an error of the importer), STATUS_NO_MEMORY.
+ * Nothing is to be added to the sample afterwards. Image sizes must be filled in. `num_categories`
+ * bounds box categories. Errors: STATUS_INVALID when the item as a whole is bad (no image; a
+ * reference to a row that is not there, an error of the importer), STATUS_NO_MEMORY.
  */
 enum status sample_clean(struct sample *sample, int64_t num_categories);
 

@@ -157,14 +157,34 @@ static enum status check_range(const struct shard *shard, enum schema_table tabl
     return STATUS_OK;
 }
 
-static int64_t convert_int(const uint8_t *bytes, int width, bool is_signed)
+#define CONVERT(type)                                                                              \
+    for (int64_t i = 0; i < count; i++) {                                                          \
+        type value;                                                                                \
+        memcpy(&value, bytes + i * (int64_t)sizeof value, sizeof value);                           \
+        values[i] = (int64_t)value;                                                                \
+    }                                                                                              \
+    return
+
+/* Little-endian integers in the file are taken as they are: weft runs on little-endian machines. */
+static void convert_ints(const uint8_t *bytes, const struct shard_column *column, int64_t count,
+                         int64_t *values)
 {
-    uint64_t value = 0;
-    for (int i = width - 1; i >= 0; i--) {
-        value = value << 8 | bytes[i];
+    switch (column->width * (column->is_signed ? -1 : 1)) {
+    case -1:
+        CONVERT(int8_t);
+    case -2:
+        CONVERT(int16_t);
+    case -4:
+        CONVERT(int32_t);
+    case 1:
+        CONVERT(uint8_t);
+    case 2:
+        CONVERT(uint16_t);
+    case 4:
+        CONVERT(uint32_t);
+    default:
+        memcpy(values, bytes, (size_t)count * sizeof *values);
     }
-    int unused = 64 - 8 * width;
-    return is_signed ? (int64_t)(value << unused) >> unused : (int64_t)value;
 }
 
 /* Elements are read in pieces of this many bytes, so that no request makes us allocate. */
@@ -187,9 +207,7 @@ enum status shard_read_ints(const struct shard *shard, enum schema_table table, 
         int64_t some = count < most ? count : most;
         TRY(file_read_at(shard->file, shard->path, piece, some * column->width,
                          column->offset + first * column->width));
-        for (int64_t i = 0; i < some; i++) {
-            values[i] = convert_int(piece + i * column->width, column->width, column->is_signed);
-        }
+        convert_ints(piece, column, some, values);
         values += some;
         first += some;
         count -= some;
