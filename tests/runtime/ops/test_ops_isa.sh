@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The op tests again at each lower instruction set: its vector kernels, its attention, oneDNN limited to it,
-# and below AVX-512 the bf16 products that are computed in f32.   timeout=240
+# and below AVX-512 the bf16 products that are computed in f32.   timeout=240 asan=no
 set -u
 programs="basic product norm random"
 count=$(wc -w <<<"$programs")
