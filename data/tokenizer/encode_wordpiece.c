@@ -18,7 +18,7 @@ static int32_t longest_piece(const struct vocab *vocab, const struct word *word,
 {
     char piece[sizeof word->bytes + 2];
     size_t prefix = start > 0 ? 2 : 0;
-    memcpy(piece, "##", 2);
+    piece[0] = piece[1] = '#';
     int32_t end = word->count;
     while (end > start && word->start[end] - word->start[start] + prefix > vocab->max_text) {
         end--;

@@ -49,12 +49,12 @@ static void put_vocab(struct strbuf *out, const struct vocab *vocab)
 }
 
 /* The merges in the order of their ranks; NULL when memory is out. Freed by the caller. */
-static const struct merge **sorted_merges(const struct bpe *bpe)
+static struct merge *sorted_merges(const struct bpe *bpe)
 {
-    const struct merge **merges = calloc((size_t)bpe->num_merges + 1, sizeof *merges);
+    struct merge *merges = calloc((size_t)bpe->num_merges + 1, sizeof *merges);
     for (uint32_t i = 0; merges && i < bpe->num_slots; i++) {
         const struct merge *merge = &bpe->slots[i];
-        if (merge->pair != UINT64_MAX) merges[merge->rank] = merge;
+        if (merge->pair != UINT64_MAX) merges[merge->rank] = *merge;
     }
     return merges;
 }
@@ -112,7 +112,7 @@ static void put_post_processor(struct strbuf *out, const struct tokenizer *token
 }
 
 static void put_model(struct strbuf *out, const struct tokenizer *tokenizer,
-                      const struct merge *const *merges)
+                      const struct merge *merges)
 {
     const struct vocab *vocab = &tokenizer->vocab;
     int32_t unknown = tokenizer->special[TOKENIZER_UNKNOWN];
@@ -130,9 +130,9 @@ static void put_model(struct strbuf *out, const struct tokenizer *tokenizer,
     for (int32_t i = 0; i < tokenizer->bpe.num_merges; i++) {
         /* "LEFT RIGHT" is read by all versions of the library, [LEFT, RIGHT] only by new ones. */
         strbuf_clear(&merge);
-        strbuf_append(&merge, left_of(vocab, merges[i])->text);
+        strbuf_append(&merge, left_of(vocab, &merges[i])->text);
         strbuf_append(&merge, " ");
-        strbuf_append(&merge, right_of(vocab, merges[i])->text);
+        strbuf_append(&merge, right_of(vocab, &merges[i])->text);
         if (i > 0) strbuf_append(out, ",");
         if (!merge.failed) strbuf_append_json(out, merge.text, merge.length);
     }
@@ -142,7 +142,7 @@ static void put_model(struct strbuf *out, const struct tokenizer *tokenizer,
 }
 
 static void put_tokenizer(struct strbuf *out, const struct tokenizer *tokenizer,
-                          const struct merge *const *merges)
+                          const struct merge *merges)
 {
     strbuf_append(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
                        "  \"added_tokens\": [");
@@ -160,12 +160,12 @@ static void put_tokenizer(struct strbuf *out, const struct tokenizer *tokenizer,
 }
 
 static void put_merges(struct strbuf *out, const struct tokenizer *tokenizer,
-                       const struct merge *const *merges)
+                       const struct merge *merges)
 {
     strbuf_append(out, "#version: 0.2\n");
     for (int32_t i = 0; i < tokenizer->bpe.num_merges; i++) {
-        strbuf_printf(out, "%s %s\n", left_of(&tokenizer->vocab, merges[i])->text,
-                      right_of(&tokenizer->vocab, merges[i])->text);
+        strbuf_printf(out, "%s %s\n", left_of(&tokenizer->vocab, &merges[i])->text,
+                      right_of(&tokenizer->vocab, &merges[i])->text);
     }
 }
 
@@ -175,7 +175,7 @@ enum status tokenizer_save(const struct tokenizer *tokenizer, const char *folder
           "%s: only byte-level BPE is written; copy the vocab.txt", folder);
     CHECK(mkdir(folder, 0777) == 0 || errno == EEXIST, STATUS_IO, "%s: %s", folder,
           strerror(errno));
-    const struct merge **merges = sorted_merges(&tokenizer->bpe);
+    struct merge *merges = sorted_merges(&tokenizer->bpe);
     CHECK(merges, STATUS_NO_MEMORY, "no memory for %" PRId32 " merges", tokenizer->bpe.num_merges);
     struct strbuf out = {0};
     enum status status;

@@ -310,7 +310,7 @@ static enum status start_training(struct training *training, const struct bpe_tr
         if (trainer->words[i].bytes) size += trainer->words[i].length;
     }
     training->words = calloc((size_t)num_words, sizeof *training->words);
-    training->pool = malloc(size * sizeof *training->pool);
+    training->pool = malloc((size + 1) * sizeof *training->pool);
     CHECK(training->words && training->pool && num_words < UINT32_MAX, STATUS_NO_MEMORY,
           "no memory to train on %" PRId64 " words", num_words);
     int32_t *ids = training->pool;
@@ -414,22 +414,16 @@ static enum status apply_merge(struct training *training, uint64_t key)
     int32_t id;
     TRY(join_tokens(training->tokenizer, left, right, &id));
     if (id < 0) return STATUS_OK;
-    /* The list is taken out: the table may grow while words change. */
+    /* The table may grow while words change, but not this list: words are listed with pairs that
+     * hold the new token, which is longer than both of these. */
     struct train_pair *pair = find_pair(training->pairs, training->num_slots, key);
-    uint32_t *words = pair->words;
+    const uint32_t *words = pair->words;
     uint32_t num_words = pair->num_words;
-    pair->words = NULL;
     pair->num_words = 0;
-    enum status status = STATUS_OK;
-    pair->words = malloc(pair->capacity * sizeof *pair->words);
-    CHECK_GOTO(pair->words, status, done, STATUS_NO_MEMORY, "no memory for the words of a pair");
-    for (uint32_t k = 0; k < num_words && status == STATUS_OK; k++) {
-        status = merge_word(training, words[k], left, right, id);
+    for (uint32_t k = 0; k < num_words; k++) {
+        TRY(merge_word(training, words[k], left, right, id));
     }
-    if (status == STATUS_OK) status = push_new_pairs(training, words, num_words, id);
-done:
-    free(words);
-    return status;
+    return push_new_pairs(training, words, num_words, id);
 }
 
 static enum status run_training(struct training *training, int32_t vocab_size,
