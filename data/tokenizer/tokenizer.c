@@ -258,7 +258,7 @@ static enum status load_merges(struct tokenizer *tokenizer, const char *vocab, c
 }
 
 static enum status load_json(struct tokenizer *tokenizer, const char *path,
-                             const struct tokenizer_options *options)
+                             const struct tokenizer_options *options, bool *merges_used)
 {
     char *bytes;
     size_t size;
@@ -268,8 +268,7 @@ static enum status load_json(struct tokenizer *tokenizer, const char *path,
                                : parse_vocab_json(tokenizer, path, bytes, size);
     free(bytes);
     TRY(status);
-    CHECK(!whole || !options || !options->cased || !tokenizer->wordpiece.lower_case, STATUS_INVALID,
-          "%s: says to lower the case, so it cannot be loaded as cased", path);
+    *merges_used = !whole;
     return whole ? STATUS_OK : load_merges(tokenizer, path, options ? options->merges : NULL);
 }
 
@@ -323,6 +322,20 @@ static enum status find_file(const char *path, char *file, size_t size)
     return STATUS_OK;
 }
 
+/* An option without effect on this kind of file is a mistake, not passed over. */
+static enum status check_options(const struct tokenizer *tokenizer, const char *file,
+                                 const struct tokenizer_options *options, bool merges_used)
+{
+    if (!options) return STATUS_OK;
+    bool cased = tokenizer->kind == TOKENIZER_WORDPIECE && !tokenizer->wordpiece.lower_case;
+    CHECK(!options->merges || merges_used, STATUS_INVALID,
+          "%s: takes no other file of merges (%s); that goes with a vocab.json", file,
+          options->merges);
+    CHECK(!options->cased || cased, STATUS_INVALID,
+          "%s: cannot be loaded as cased; that is for a vocab.txt", file);
+    return STATUS_OK;
+}
+
 enum status tokenizer_load(const char *path, const struct tokenizer_options *options,
                            struct tokenizer **out)
 {
@@ -332,8 +345,9 @@ enum status tokenizer_load(const char *path, const struct tokenizer_options *opt
     struct tokenizer *tokenizer;
     TRY(tokenizer_create(&tokenizer));
     enum status status;
+    bool merges_used = false;
     if (ends_with(file, ".json")) {
-        status = load_json(tokenizer, file, options);
+        status = load_json(tokenizer, file, options, &merges_used);
     } else if (ends_with(file, ".txt")) {
         status = load_txt(tokenizer, file, options);
     } else {
@@ -341,6 +355,7 @@ enum status tokenizer_load(const char *path, const struct tokenizer_options *opt
             status_fail(STATUS_INVALID,
                         "%s: is neither a folder nor a .json or .txt file of a tokenizer", file);
     }
+    if (status == STATUS_OK) status = check_options(tokenizer, file, options, merges_used);
     if (status == STATUS_OK) status = tokenizer_finish(tokenizer, file, options);
     if (status != STATUS_OK) tokenizer_destroy(&tokenizer);
     *out = tokenizer;

@@ -119,7 +119,7 @@ struct text_span {
 
 enum token_flag {
     TOKEN_WORD_START = 1, /* first token of a word */
-    TOKEN_SPECIAL = 2     /* put around the text, or one of the vocabulary's special tokens */
+    TOKEN_SPECIAL = 2     /* put around the text, or read in it by special_in_text */
 };
 
 /* The tokens of one text. Zero-initialise; grown as needed, freed by encoding_fini. */

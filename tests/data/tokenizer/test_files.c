@@ -70,6 +70,15 @@ static void test_what_is_there(void **state)
     struct tokenizer_options options = {.special[TOKENIZER_BEGIN] = "<cls>"};
     refuse("vocab.json", &options, STATUS_NOT_FOUND,
            "has no token '<cls>', which is to be the begin token");
+    options = (struct tokenizer_options){.cased = true};
+    refuse("vocab.json", &options, STATUS_INVALID, "cannot be loaded as cased");
+    options = (struct tokenizer_options){.merges = CASES "/merges.txt"};
+    refuse("vocab.txt", &options, STATUS_INVALID, "takes no other file of merges");
+    put("merges.txt", "damaged");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/vocab.json", folder);
+    struct loaded bpe = load(path, &options); /* the merges given, not those beside it */
+    unload(&bpe);
 }
 
 static void test_vocab_json(void **state)
