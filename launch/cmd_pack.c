@@ -261,9 +261,8 @@ static void show_progress(void *user, const struct pack_totals *totals)
     struct display *display = user;
     if (display->quiet) return;
     char note[64] = "";
-    if (totals->bad_items + totals->bad_parts > 0) {
-        snprintf(note, sizeof note, "%lld bad", (long long)(totals->bad_items + totals->bad_parts));
-    }
+    int64_t bad = totals->bad_items + totals->bad_parts;
+    if (bad > 0) snprintf(note, sizeof note, "%lld bad", (long long)bad);
     progress_show(&display->progress, totals->items, totals->num_items, note);
 }
 

@@ -407,8 +407,11 @@ static enum status open_all(const char *const *patterns, int num_patterns,
     int count = 0;
     TRY(store_expand(patterns, num_patterns, &paths, &count));
     opened->stores = calloc((size_t)count, sizeof(struct store *));
+    if (!opened->stores) {
+        store_expand_free(paths, count);
+        return status_fail(STATUS_NO_MEMORY, "out of memory for %d files", count);
+    }
     enum status status = STATUS_OK;
-    if (!opened->stores) status = status_fail(STATUS_NO_MEMORY, "out of memory");
     for (int i = 0; i < count && status == STATUS_OK; i++) {
         const struct store_options options = {.partial = true, .recheck_every = -1};
         struct store *store = NULL;
@@ -427,25 +430,29 @@ static enum status open_all(const char *const *patterns, int num_patterns,
     return status;
 }
 
+static enum status hash_opened(const struct opened *opened, struct hashed *hashes)
+{
+    int64_t number = 0;
+    for (int i = 0; i < opened->count; i++) {
+        TRY(hash_images(opened->stores[i], hashes, number));
+        number += store_num_images(opened->stores[i]);
+    }
+    return STATUS_OK;
+}
+
 static enum status check_against(const struct check_options *options, const struct opened *ours,
                                  const struct hashed *hashes, struct findings *findings)
 {
     struct opened theirs = {0};
     struct hashed *other = NULL;
     enum status status = open_all(options->against, options->num_against, NULL, &theirs);
-    if (status == STATUS_OK) {
-        other = calloc((size_t)theirs.num_images + 1, sizeof *other);
-        if (!other) status = status_fail(STATUS_NO_MEMORY, "out of memory for the other set");
-    }
-    int64_t number = 0;
-    for (int i = 0; i < theirs.count && status == STATUS_OK; i++) {
-        status = hash_images(theirs.stores[i], other, number);
-        number += store_num_images(theirs.stores[i]);
-    }
-    if (status == STATUS_OK) {
-        qsort(other, (size_t)number, sizeof *other, by_hash);
-        walk_beside(ours, hashes, ours->num_images, &theirs, other, number, findings);
-    }
+    if (status != STATUS_OK) goto done;
+    other = calloc((size_t)theirs.num_images + 1, sizeof *other);
+    CHECK_GOTO(other, status, done, STATUS_NO_MEMORY, "out of memory for the other set");
+    TRY_GOTO(status, hash_opened(&theirs, other), done);
+    qsort(other, (size_t)theirs.num_images, sizeof *other, by_hash);
+    walk_beside(ours, hashes, ours->num_images, &theirs, other, theirs.num_images, findings);
+done:
     free(other);
     opened_fini(&theirs);
     return status;
@@ -481,14 +488,14 @@ static enum status check_opened(const struct check_options *options, struct open
 enum status check_run(const struct check_options *options, struct findings *findings)
 {
     struct opened opened = {0};
-    enum status status = open_all(options->files, options->num_files, findings, &opened);
     struct hashed *hashes = NULL;
-    if (status == STATUS_OK) {
-        hashes = calloc((size_t)opened.num_images + 1, sizeof *hashes);
-        if (!hashes) status = status_fail(STATUS_NO_MEMORY, "out of memory for the hashes");
-    }
-    if (status == STATUS_OK && !findings_get(findings, FOUND_FILE)) check_set(options, findings);
-    if (status == STATUS_OK) status = check_opened(options, &opened, hashes, findings);
+    enum status status = open_all(options->files, options->num_files, findings, &opened);
+    if (status != STATUS_OK) goto done;
+    hashes = calloc((size_t)opened.num_images + 1, sizeof *hashes);
+    CHECK_GOTO(hashes, status, done, STATUS_NO_MEMORY, "out of memory for the hashes");
+    if (!findings_get(findings, FOUND_FILE)) check_set(options, findings);
+    status = check_opened(options, &opened, hashes, findings);
+done:
     free(hashes);
     opened_fini(&opened);
     return status;

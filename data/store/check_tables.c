@@ -1,5 +1,7 @@
 #include "data/store/check_tables.h"
 
+#include <inttypes.h>
+
 #include "data/store/check.h"
 #include "data/store/sample.h"
 
@@ -48,14 +50,15 @@ static void check_values(const struct shard *shard, const struct rule *rule, int
             int64_t value = values[i];
             if (value < least || value > most) {
                 findings_add(findings, true, rule->is_reference ? FOUND_REFERENCE : FOUND_VALUE,
-                             place, "%s: %s[%lld] is %lld and must be within %lld and %lld",
-                             shard->path, row->name, (long long)(first + i), (long long)value,
-                             (long long)least, (long long)most);
+                             place,
+                             "%s: %s[%" PRId64 "] is %" PRId64 " and must be within %" PRId64
+                             " and %" PRId64,
+                             shard->path, row->name, first + i, value, least, most);
             } else if (rule->sorted && value < before) {
                 findings_add(findings, true, FOUND_ORDER, place,
-                             "%s: %s[%lld] is %lld after %lld; rows must be sorted by it",
-                             shard->path, row->name, (long long)(first + i), (long long)value,
-                             (long long)before);
+                             "%s: %s[%" PRId64 "] is %" PRId64 " after %" PRId64
+                             "; rows must be sorted by it",
+                             shard->path, row->name, first + i, value, before);
             }
             before = value;
         }
@@ -83,10 +86,11 @@ static void check_offsets(const struct shard *shard, int table, int64_t place,
                          (first + i == rows && values[i] != bytes);
             if (wrong) {
                 findings_add(findings, true, FOUND_OFFSET, place,
-                             "%s: %s[%lld] is %lld after %lld; offsets rise from 0 to %lld, the "
+                             "%s: %s[%" PRId64 "] is %" PRId64 " after %" PRId64
+                             "; offsets rise from 0 to %" PRId64 ", the "
                              "length of %s",
-                             shard->path, row->name, (long long)(first + i), (long long)values[i],
-                             (long long)before, (long long)bytes, schema[table - 1].name);
+                             shard->path, row->name, first + i, values[i], before, bytes,
+                             schema[table - 1].name);
             }
             before = values[i];
         }

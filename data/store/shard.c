@@ -299,7 +299,7 @@ static enum status narrow(const struct shard *shard, enum schema_table table, in
     int64_t first = guess - WINDOW / 2;
     if (first < 0) first = 0;
     if (first > rows - WINDOW) first = rows - WINDOW;
-    int64_t values[WINDOW];
+    int64_t values[WINDOW] = {0};
     TRY(shard_read_ints(shard, table, first, WINDOW, values));
     if (values[0] < value) *low = first;
     if (values[WINDOW - 1] >= value) *high = first + WINDOW;

@@ -120,6 +120,7 @@ static enum status reserve_descriptors(int count)
 static enum status open_shards(struct store *store, char **paths, int count)
 {
     TRY(reserve_descriptors(count));
+    CHECK(count > 0, STATUS_NOT_FOUND, "no shards were found");
     store->shards = calloc((size_t)count, sizeof *store->shards);
     CHECK(store->shards, STATUS_NO_MEMORY, "out of memory for %d shards", count);
     for (int i = 0; i < count; i++) {

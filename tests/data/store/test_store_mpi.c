@@ -6,6 +6,8 @@
 
 #include <mpi.h>
 
+#include "runtime/comm/comm.h"
+
 static char folder[PATH_MAX];
 
 static void read_set(const char *path, int64_t num_images)
@@ -47,11 +49,14 @@ static void test_ranks(void **state)
     if (rank == 0) folder_remove(folder);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    MPI_Init(&argc, &argv);
+    struct comm *comm = NULL;
+    if (comm_create(NULL, &comm) != STATUS_OK) {
+        fprintf(stderr, "%s\n", status_message());
+        return 1;
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ranks)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    MPI_Finalize();
-    return failed;
+    return comm_finish(&comm) == STATUS_OK ? failed : 1;
 }
