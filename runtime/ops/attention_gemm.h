@@ -15,18 +15,7 @@
 #include <stdbool.h>
 
 #include "runtime/ops/attention_simd.h"
-
-#if defined(ATTENTION_UNIT_BF16)
-INLINE vf unit_multiply(vf a, vf b, vf c)
-{
-    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
-}
-#else
-INLINE vf unit_multiply(vf a, vf b, vf c)
-{
-    return vf_fma(a, b, c);
-}
-#endif
+#include "runtime/ops/attention_unit.h"
 
 /* Rows of a tile that is n vectors wide: fill the registers, 32 of AVX-512 or 16. */
 #if defined(__AVX512F__)
@@ -104,6 +93,22 @@ INLINE void gemm(bool by_columns, bool add, int64_t rows, int64_t columns, int64
             left -= 1;
         }
     }
+}
+
+enum { PRODUCT_DEEP_PAD = 16 }; /* what the summed dimension of product_rows is padded to */
+
+/* C[rows, columns] = A B, A by rows; columns a multiple of 16. Computes up to 3 more rows of C. */
+static void product_rows(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t lda,
+                         const float *b, float *c)
+{
+    gemm(false, false, (rows + 3) / 4 * 4, columns, depth, a, lda, b, columns, c, columns);
+}
+
+/* C[rows, columns] += A^T B for A[depth, lda]. Computes up to 3 more rows of C. */
+static void product_columns(int64_t rows, int64_t columns, int64_t depth, const float *a,
+                            int64_t lda, const float *b, float *c)
+{
+    gemm(true, true, (rows + 3) / 4 * 4, columns, depth, a, lda, b, columns, c, columns);
 }
 
 #endif

@@ -8,8 +8,9 @@
 /* Packed operands are padded to at most this, so that no kernel needs masks. */
 enum { ATTENTION_PAD = 32 };
 
-/* Rows of scores that are computed, turned into probabilities and used before the next ones. */
-enum { ATTENTION_ROWS = 32 };
+/* Query rows whose scores are computed, turned into probabilities and used before the next ones,
+ * and rows of the backward that are summed over at once (a multiple of ATTENTION_ROWS). */
+enum { ATTENTION_ROWS = 32, ATTENTION_BLOCK = 96 };
 
 /* Rows for which summands and dropout may be made at the same time, and the spare elements of a row
  * of dropout factors. */
@@ -30,6 +31,10 @@ struct attention_job {
     float mask2;         /* mask_value * log2(e) */
     uint32_t drop_below; /* dropout: a word below this drops */
     float keep_scale;    /* 1 / (1 - dropout) */
+    int32_t *token;   /* [windows, tokens] token of a window position; identity without windows */
+    int64_t tokens;   /* the larger of nq and nk */
+    float *region;    /* [windows, keys] shift mask region of a window position */
+    uint8_t *divided; /* [windows] the regions of a window differ */
 };
 
 /* The unit of work: one head of one window of one batch row. */
@@ -42,17 +47,16 @@ struct attention_item {
  * dimension in kernels that multiply bf16; sizes are those of f32.
  */
 struct attention_thread {
-    /* Of the window the thread is in. */
-    int32_t *token;     /* [nk padded] token of a window position (identity without windows) */
-    float *region;      /* [keys] shift mask band of a window position */
-    int64_t window;     /* which, -1 at first */
-    bool has_regions;   /* not all equal */
-    int64_t batch;      /* the batch row that `mask` is of, -1 at first */
-    int64_t first_kept; /* first key that the key mask keeps, nk when none */
-    float *plain;       /* [keys] 0, -infinity in the padding */
-    float *mask;        /* [keys] 0 or mask2, -infinity in the padding */
-    float *add;         /* [ATTENTION_SLOTS, keys] rows of summands made for one query */
-    float *keep;        /* [ATTENTION_SLOTS, keys + ATTENTION_KEEP_PAD] dropout: 0 or 1 */
+    /* Of the window the thread is in; the arrays are the job's. */
+    const int32_t *token; /* [tokens] */
+    const float *region;  /* [keys] */
+    bool has_regions;     /* they differ */
+    int64_t batch;        /* the batch row that `mask` is of, -1 at first */
+    int64_t first_kept;   /* first key that the key mask keeps, nk when none */
+    float *plain;         /* [keys] 0, -infinity in the padding */
+    float *mask;          /* [keys] 0 or mask2, -infinity in the padding */
+    float *add;           /* [ATTENTION_SLOTS, keys] rows of summands made for one query */
+    float *keep;          /* [ATTENTION_SLOTS, keys + ATTENTION_KEEP_PAD] dropout: 0 or 1 */
 
     /* Of the head the thread is in. */
     int64_t head; /* which, -1 at first */
@@ -67,14 +71,19 @@ struct attention_thread {
     float *dk, *dv; /* [keys, dim] */
 
     /* Of a block of query rows. */
-    float *q, *dout;             /* [ATTENTION_ROWS, dim] */
-    float *q_pairs, *dout_pairs; /* [ATTENTION_ROWS / 2, dim] */
-    float *q_t, *dout_t;         /* [dim, ATTENTION_ROWS / 2] */
-    float *s, *dp;               /* [ATTENTION_ROWS, keys] */
-    float *p_pairs, *ds_pairs;   /* [ATTENTION_ROWS / 2, keys] */
-    float *ds_rows;              /* [ATTENTION_ROWS, deep_keys / 2] */
+    float *q, *dout;             /* [ATTENTION_BLOCK, dim] */
+    float *q_pairs, *dout_pairs; /* [ATTENTION_BLOCK / 2, dim] */
+    float *q_t, *dout_t;         /* [dim, ATTENTION_BLOCK / 2] */
+    float *s, *dp;               /* [ATTENTION_BLOCK, keys]; bf16: [ATTENTION_ROWS, keys] */
+    float *p_pairs, *ds_pairs;   /* [ATTENTION_BLOCK / 2, keys] */
+    float *rows16;               /* [ATTENTION_ROWS, deep_keys / 2] p or ds as bf16, padding 0 */
     float *out;                  /* [ATTENTION_ROWS, dim] */
     float *row_a, *row_b;        /* [ATTENTION_ROWS] */
+
+    /* The item after this one, whose rows are brought into the cache meanwhile. */
+    struct attention_item next;
+    bool has_next;
+    int64_t next_key; /* first key row that is still to come */
 };
 
 struct attention_kernels {
@@ -91,12 +100,16 @@ extern const struct attention_kernels attention_avx512;
 extern const struct attention_kernels attention_avx512bf16;
 extern const struct attention_kernels attention_amx;
 
+/* Lays out and fills what all threads share at `base`, or only counts when it is NULL. Returns the
+ * bytes. */
+size_t attention_job_init(struct attention_job *job, void *base);
+
 /* Lays out the scratch of a thread from `base` (64-byte aligned), or only counts when it is NULL.
  * Returns the bytes. */
 size_t attention_thread_init(const struct attention_job *job, struct attention_thread *thread,
                              void *base);
 
-/* Makes thread->token, region, mask and bias right for the item. */
+/* Makes token, region, mask and bias of the thread right for the item. */
 void attention_enter_item(const struct attention_job *job, struct attention_thread *thread,
                           struct attention_item item);
 

@@ -123,12 +123,15 @@ static struct attention_job make_job(const struct attention_shape *s,
                                      int64_t dim_pad)
 {
     const double log2e = 1.4426950408889634;
+    int64_t nq = item_queries(s);
+    int64_t nk = item_keys(s);
     return (struct attention_job){.shape = s,
                                   .tensors = t,
-                                  .nq = item_queries(s),
-                                  .nk = item_keys(s),
-                                  .keys = round_up(item_keys(s), 16),
-                                  .deep_keys = round_up(item_keys(s), deep_key_pad),
+                                  .nq = nq,
+                                  .nk = nk,
+                                  .tokens = nq > nk ? nq : nk,
+                                  .keys = round_up(nk, 16),
+                                  .deep_keys = round_up(nk, deep_key_pad),
                                   .dim = round_up(s->head_dim, dim_pad),
                                   .windows = num_windows(s),
                                   .table = table_rows(s),
@@ -142,7 +145,8 @@ size_t attention_scratch_size(const struct attention_shape *shape, int num_threa
 {
     struct attention_job job = make_job(shape, NULL, ATTENTION_PAD, ATTENTION_PAD);
     struct attention_thread thread = {0};
-    return attention_thread_init(&job, &thread, NULL) * (size_t)num_threads;
+    return attention_job_init(&job, NULL) +
+           attention_thread_init(&job, &thread, NULL) * (size_t)num_threads;
 }
 
 static const struct attention_kernels *find_kernels(enum cpu_isa isa, bool is_bf16)
@@ -159,30 +163,41 @@ static const struct attention_kernels *find_kernels(enum cpu_isa isa, bool is_bf
     return &attention_portable;
 }
 
-/* Items [first, end) on one thread. */
-static void run_items(const struct attention_job *job, const struct attention_kernels *kernels,
-                      struct attention_thread *thread, int64_t first, int64_t end, bool backward)
+static struct attention_item item_at(const struct attention_job *job, int64_t i)
 {
     int64_t batch = job->shape->batch;
+    return (struct attention_item){.head = i / (job->windows * batch),
+                                   .b = i / job->windows % batch,
+                                   .window = i % job->windows};
+}
+
+/* Items [first, end) on one thread with scratch at `base`. */
+static void run_items(const struct attention_job *job, const struct attention_kernels *kernels,
+                      void *base, int64_t first, int64_t end, bool backward)
+{
+    struct attention_thread thread = {.batch = -1, .head = -1};
+    attention_thread_init(job, &thread, base);
+    /* The padding of its rows stays 0. */
+    memset(thread.rows16, 0, (size_t)(ATTENTION_ROWS * job->deep_keys) * sizeof(float));
+    memset(thread.table, 0, (size_t)(job->shape->heads * job->table) * sizeof *thread.table);
     for (int64_t i = first; i < end; i++) {
-        struct attention_item item = {.head = i / (job->windows * batch),
-                                      .b = i / job->windows % batch,
-                                      .window = i % job->windows};
-        (backward ? kernels->backward : kernels->forward)(job, thread, item);
+        thread.has_next = i + 1 < end;
+        if (thread.has_next) thread.next = item_at(job, i + 1);
+        (backward ? kernels->backward : kernels->forward)(job, &thread, item_at(job, i));
     }
-    if (job->want_dbias) attention_leave_head(job, thread);
+    if (job->want_dbias) attention_leave_head(job, &thread);
 }
 
 /* Sums the threads' tables in thread order. */
-static void reduce_tables(const struct attention_job *job, size_t thread_size, int num_threads)
+static void reduce_tables(const struct attention_job *job, char *base, size_t thread_size,
+                          int num_threads)
 {
     int64_t heads = job->shape->heads;
     float *out = job->tensors->dbias_table;
     memset(out, 0, (size_t)(heads * job->table) * sizeof *out);
     for (int n = 0; n < num_threads; n++) {
         struct attention_thread thread = {0};
-        attention_thread_init(job, &thread,
-                              (char *)job->tensors->scratch + (size_t)n * thread_size);
+        attention_thread_init(job, &thread, base + (size_t)n * thread_size);
         for (int64_t row = 0; row < job->table; row++) {
             for (int64_t head = 0; head < heads; head++) {
                 out[row * heads + head] += thread.table[head * job->table + row];
@@ -198,19 +213,16 @@ void attention_run(const struct attention_shape *s, const struct attention_tenso
     const struct attention_kernels *kernels = find_kernels(isa, s->bf16);
     struct attention_job job = make_job(s, t, kernels->deep_key_pad, kernels->dim_pad);
     job.want_dbias = backward && t->dbias_table;
-    size_t size = attention_scratch_size(s, 1);
+    char *base = (char *)t->scratch + attention_job_init(&job, t->scratch);
+    struct attention_thread counted = {0};
+    size_t size = attention_thread_init(&job, &counted, NULL);
     int64_t items = s->heads * s->batch * job.windows;
 #pragma omp parallel for schedule(static, 1) num_threads(num_threads)
     for (int n = 0; n < num_threads; n++) {
-        struct attention_thread thread = {.window = -1, .batch = -1, .head = -1};
-        attention_thread_init(&job, &thread, (char *)t->scratch + (size_t)n * size);
-        /* The padding of its rows stays 0. */
-        memset(thread.ds_rows, 0, (size_t)(ATTENTION_ROWS * job.deep_keys) * sizeof(float));
-        memset(thread.table, 0, (size_t)(s->heads * job.table) * sizeof *thread.table);
-        run_items(&job, kernels, &thread, items * n / num_threads, items * (n + 1) / num_threads,
-                  backward);
+        run_items(&job, kernels, base + (size_t)n * size, items * n / num_threads,
+                  items * (n + 1) / num_threads, backward);
     }
-    if (job.want_dbias) reduce_tables(&job, size, num_threads);
+    if (job.want_dbias) reduce_tables(&job, base, size, num_threads);
 }
 
 void attention_forward(const struct attention_shape *shape, const struct attention_tensors *tensors,

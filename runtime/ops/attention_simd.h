@@ -52,6 +52,10 @@ INLINE vf vf_mul(vf a, vf b)
 {
     return _mm512_mul_ps(a, b);
 }
+INLINE vf vf_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
 INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return _mm512_fmadd_ps(a, b, c);
@@ -60,13 +64,35 @@ INLINE vf vf_max(vf a, vf b)
 {
     return _mm512_max_ps(a, b);
 }
-INLINE float vf_sum(vf x)
+
+/* Each 128-bit lane of the result has a combination of x[0], x[1], x[2], x[3]. */
+#define FOLD_4(x, combine)                                                                         \
+    const __m512 low = combine(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));    \
+    const __m512 high = combine(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));   \
+    const __m512 all =                                                                             \
+        combine(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xEE))
+
+/* out[i] = sum of the floats of x[i]. */
+INLINE void vf_sum_4(const vf *x, float *out)
 {
-    return _mm512_reduce_add_ps(x);
+    FOLD_4(x, _mm512_add_ps);
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
-INLINE float vf_top(vf x)
+
+/* out[i] = the largest float of x[i]. */
+INLINE void vf_top_4(const vf *x, float *out)
 {
-    return _mm512_reduce_max_ps(x);
+    FOLD_4(x, _mm512_max_ps);
+    __m256 half = _mm256_max_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(out, _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
+
+/* x = 2^exponent * mantissa, the mantissa in [1, 2), for positive normal x. */
+INLINE void vf_split(vf x, vf *exponent, vf *mantissa)
+{
+    *exponent = _mm512_getexp_ps(x);
+    *mantissa = _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
 }
 
 /* `x` where a != b, otherwise 0. */
@@ -207,6 +233,10 @@ INLINE vf vf_mul(vf a, vf b)
 {
     return _mm256_mul_ps(a, b);
 }
+INLINE vf vf_div(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
 INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return _mm256_fmadd_ps(a, b, c);
@@ -216,18 +246,31 @@ INLINE vf vf_max(vf a, vf b)
     return _mm256_max_ps(a, b);
 }
 
-INLINE float vf_sum(vf x)
+#define FOLD_4(x, combine)                                                                         \
+    const __m256 low = combine(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));    \
+    const __m256 high = combine(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));   \
+    const __m256 all =                                                                             \
+        combine(_mm256_shuffle_ps(low, high, 0x44), _mm256_shuffle_ps(low, high, 0xEE))
+
+INLINE void vf_sum_4(const vf *x, float *out)
 {
-    __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+    FOLD_4(x, _mm256_add_ps);
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 }
 
-INLINE float vf_top(vf x)
+INLINE void vf_top_4(const vf *x, float *out)
 {
-    __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+    FOLD_4(x, _mm256_max_ps);
+    _mm_storeu_ps(out, _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+}
+
+INLINE void vf_split(vf x, vf *exponent, vf *mantissa)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i power = _mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127));
+    *exponent = _mm256_cvtepi32_ps(power);
+    __m256i fraction = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFF));
+    *mantissa = _mm256_castsi256_ps(_mm256_or_si256(fraction, _mm256_set1_epi32(0x3F800000)));
 }
 
 INLINE vf vf_where_differ(vf a, vf b, vf x)
@@ -354,6 +397,10 @@ INLINE vf vf_mul(vf a, vf b)
 {
     return a * b;
 }
+INLINE vf vf_div(vf a, vf b)
+{
+    return a / b;
+}
 INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return a * b + c;
@@ -369,16 +416,28 @@ INLINE vf vf_max(vf a, vf b)
 {
     return vf_select(a > b, a, b);
 }
-INLINE float vf_sum(vf x)
+
+INLINE void vf_sum_4(const vf *x, float *out)
 {
-    return (x[0] + x[2]) + (x[1] + x[3]);
+    for (int i = 0; i < 4; i++) {
+        out[i] = (x[i][0] + x[i][2]) + (x[i][1] + x[i][3]);
+    }
 }
 
-INLINE float vf_top(vf x)
+INLINE void vf_top_4(const vf *x, float *out)
 {
-    float a = x[0] > x[1] ? x[0] : x[1];
-    float b = x[2] > x[3] ? x[2] : x[3];
-    return a > b ? a : b;
+    for (int i = 0; i < 4; i++) {
+        float a = x[i][0] > x[i][1] ? x[i][0] : x[i][1];
+        float b = x[i][2] > x[i][3] ? x[i][2] : x[i][3];
+        out[i] = a > b ? a : b;
+    }
+}
+
+INLINE void vf_split(vf x, vf *exponent, vf *mantissa)
+{
+    vi power = ((vi)x >> 23) - 127;
+    *exponent = __builtin_convertvector(power, vf);
+    *mantissa = (vf)(((vi)x & 0x7FFFFF) | 0x3F800000);
 }
 
 INLINE vf vf_where_differ(vf a, vf b, vf x)
@@ -459,6 +518,27 @@ INLINE void vf_exp2(int count, vf *x, bool rough)
     }
     REPEAT (i, count)
         x[i] = vf_mul(x[i], power[i]);
+}
+
+/*
+ * log2 of positive normal numbers, absolute error 1e-7 (NaN stays): with t = (m - c) / (m + c),
+ * log2(m) = log2(c) + 2 / ln 2 * (t + t^3 / 3 + t^5 / 5 + ..), for c = sqrt(2) in the middle of [1,
+ * 2).
+ */
+INLINE vf vf_log2(vf x)
+{
+    vf exponent;
+    vf m;
+    vf_split(x, &exponent, &m);
+    vf root = vf_set(1.41421356237309505f);
+    vf t = vf_div(vf_sub(m, root), vf_add(m, root));
+    vf square = vf_mul(t, t);
+    vf p = vf_fma(vf_set(0.32059889797532520f), square, vf_set(0.41219858311113240f));
+    p = vf_fma(p, square, vf_set(0.57707801635558535f));
+    p = vf_fma(p, square, vf_set(0.96179669392597556f));
+    p = vf_fma(p, square, vf_set(2.88539008177792681f));
+    vf not_a_number = vf_sub(x, x);
+    return vf_add(vf_add(vf_fma(p, t, vf_set(0.5f)), exponent), not_a_number);
 }
 
 #endif

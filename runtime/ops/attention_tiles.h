@@ -106,4 +106,24 @@ static inline __attribute__((always_inline)) void tile_gemm(bool add, int64_t ro
     }
 }
 
+enum { PRODUCT_DEEP_PAD = 2 * TILE };
+
+/* As in attention_gemm.h; computes up to TILE - 1 more rows of C, and reads A and B up to a depth
+ * that is a multiple of TILE. */
+static void product_rows(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t lda,
+                         const float *b, float *c)
+{
+    rows = (rows + TILE - 1) / TILE * TILE;
+    depth = (depth + TILE - 1) / TILE * TILE;
+    tile_gemm(false, rows, columns, depth, a, lda, b, columns, c, columns);
+}
+
+/* C^T[columns, lda] += B^T A for A[depth, lda] and B^T[columns, depth], depth a multiple of TILE.
+ */
+static void product_columns(int64_t columns, int64_t depth, const float *a, int64_t lda,
+                            const float *bt, float *ct)
+{
+    tile_gemm(true, columns, lda, depth, bt, depth, a, lda, ct, lda);
+}
+
 #endif

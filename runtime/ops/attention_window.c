@@ -17,55 +17,49 @@
 
 static const float log2e = 1.44269504088896341f;
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
+/* Reserves space for `count` elements of owner->field, and sets it when there is memory. */
+#define TAKE(owner, field, count)                                                                  \
+    do {                                                                                           \
+        if (base) (owner)->field = (void *)((char *)base + used);                                  \
+        used += ((size_t)(count) * sizeof *(owner)->field + 63) / 64 * 64;                         \
+    } while (0)
 
 size_t attention_thread_init(const struct attention_job *job, struct attention_thread *thread,
                              void *base)
 {
     size_t used = 0;
-#define TAKE(field, count)                                                                         \
-    do {                                                                                           \
-        if (base) thread->field = (void *)((char *)base + used);                                   \
-        used += ((size_t)(count) * sizeof *thread->field + 63) / 64 * 64;                          \
-    } while (0)
     const struct attention_tensors *t = job->tensors;
-    int64_t block = ATTENTION_ROWS * job->keys;
+    int64_t block = ATTENTION_BLOCK * job->keys;
     int64_t window = job->shape->window ? job->nq * job->keys : 0;
-    TAKE(token, larger(job->nq, job->nk));
-    TAKE(region, job->keys);
-    TAKE(plain, job->keys);
-    TAKE(mask, job->keys);
-    TAKE(add, ATTENTION_SLOTS * job->keys);
-    TAKE(keep, ATTENTION_SLOTS * (job->keys + ATTENTION_KEEP_PAD));
-    TAKE(bias, window);
-    TAKE(dbias, window);
-    TAKE(table, job->shape->heads * job->table);
-    TAKE(k, job->deep_keys * job->dim);
-    TAKE(v, job->deep_keys * job->dim);
-    TAKE(k_pairs, job->deep_keys * job->dim);
-    TAKE(v_pairs, job->deep_keys * job->dim);
-    TAKE(kt, job->deep_keys * job->dim);
-    TAKE(vt, job->deep_keys * job->dim);
-    TAKE(dk, job->deep_keys * job->dim);
-    TAKE(dv, job->deep_keys * job->dim);
-    TAKE(q, ATTENTION_ROWS * job->dim);
-    TAKE(dout, ATTENTION_ROWS * job->dim);
-    TAKE(q_pairs, ATTENTION_ROWS * job->dim);
-    TAKE(dout_pairs, ATTENTION_ROWS * job->dim);
-    TAKE(q_t, ATTENTION_ROWS * job->dim);
-    TAKE(dout_t, ATTENTION_ROWS * job->dim);
-    TAKE(s, block);
-    TAKE(dp, block);
-    TAKE(p_pairs, block);
-    TAKE(ds_pairs, block);
-    TAKE(ds_rows, ATTENTION_ROWS * job->deep_keys);
-    TAKE(out, ATTENTION_ROWS * job->dim);
-    TAKE(row_a, ATTENTION_ROWS);
-    TAKE(row_b, ATTENTION_ROWS);
-#undef TAKE
+    TAKE(thread, plain, job->keys);
+    TAKE(thread, mask, job->keys);
+    TAKE(thread, add, ATTENTION_SLOTS * job->keys);
+    TAKE(thread, keep, ATTENTION_SLOTS * (job->keys + ATTENTION_KEEP_PAD));
+    TAKE(thread, bias, window);
+    TAKE(thread, dbias, window);
+    TAKE(thread, table, job->shape->heads * job->table);
+    TAKE(thread, k, job->deep_keys * job->dim);
+    TAKE(thread, v, job->deep_keys * job->dim);
+    TAKE(thread, k_pairs, job->deep_keys * job->dim);
+    TAKE(thread, v_pairs, job->deep_keys * job->dim);
+    TAKE(thread, kt, job->deep_keys * job->dim);
+    TAKE(thread, vt, job->deep_keys * job->dim);
+    TAKE(thread, dk, job->deep_keys * job->dim);
+    TAKE(thread, dv, job->deep_keys * job->dim);
+    TAKE(thread, q, ATTENTION_BLOCK * job->dim);
+    TAKE(thread, dout, ATTENTION_BLOCK * job->dim);
+    TAKE(thread, q_pairs, ATTENTION_BLOCK * job->dim);
+    TAKE(thread, dout_pairs, ATTENTION_BLOCK * job->dim);
+    TAKE(thread, q_t, ATTENTION_BLOCK * job->dim);
+    TAKE(thread, dout_t, ATTENTION_BLOCK * job->dim);
+    TAKE(thread, s, block);
+    TAKE(thread, dp, block);
+    TAKE(thread, p_pairs, block);
+    TAKE(thread, ds_pairs, block);
+    TAKE(thread, rows16, ATTENTION_ROWS * job->deep_keys);
+    TAKE(thread, out, ATTENTION_ROWS * job->dim);
+    TAKE(thread, row_a, ATTENTION_ROWS);
+    TAKE(thread, row_b, ATTENTION_ROWS);
     if (base && !(t && t->bias_table)) thread->bias = NULL;
     return used;
 }
@@ -76,31 +70,52 @@ static int64_t band(int64_t at, int64_t length, const struct attention_shape *s)
     return (at >= length - s->window) + (at >= length - s->shift);
 }
 
-static void enter_window(const struct attention_job *job, struct attention_thread *thread,
-                         int64_t window)
+/* Tokens and regions of one window, whose upper left corner in the rolled grid is (top, left). */
+static void map_window(const struct attention_job *job, int64_t window, int64_t top, int64_t left)
 {
     const struct attention_shape *s = job->shape;
-    int64_t across = s->grid_w / s->window;
-    thread->has_regions = false;
-    for (int64_t i = 0; i < job->nq; i++) {
-        int64_t y = window / across * s->window + i / s->window;
-        int64_t x = window % across * s->window + i % s->window;
-        int64_t region = s->shift ? 3 * band(y, s->grid_h, s) + band(x, s->grid_w, s) : 0;
-        thread->region[i] = (float)region;
-        thread->has_regions |= thread->region[i] != thread->region[0];
-        y = (y + s->shift) % s->grid_h;
-        x = (x + s->shift) % s->grid_w;
-        thread->token[i] = (int32_t)(y * s->grid_w + x);
+    int32_t *token = job->token + window * job->tokens;
+    float *region = job->region + window * job->keys;
+    job->divided[window] = 0;
+    for (int64_t y = top; y < top + s->window; y++) {
+        int64_t from_y = y + s->shift < s->grid_h ? y + s->shift : y + s->shift - s->grid_h;
+        for (int64_t x = left; x < left + s->window; x++) {
+            int64_t from_x = x + s->shift < s->grid_w ? x + s->shift : x + s->shift - s->grid_w;
+            *token++ = (int32_t)(from_y * s->grid_w + from_x);
+            *region = s->shift ? (float)(3 * band(y, s->grid_h, s) + band(x, s->grid_w, s)) : 0;
+            job->divided[window] |= *region++ != job->region[window * job->keys];
+        }
+    }
+    for (int64_t i = job->nk; i < job->keys; i++) {
+        *region++ = 0;
     }
 }
 
-static void enter_all(const struct attention_job *job, struct attention_thread *thread)
+static void map_tokens(const struct attention_job *job)
 {
-    for (int64_t i = 0; i < larger(job->nq, job->nk); i++) {
-        thread->token[i] = (int32_t)i;
+    const struct attention_shape *s = job->shape;
+    if (!s->window) {
+        for (int64_t i = 0; i < job->tokens; i++) {
+            job->token[i] = (int32_t)i;
+        }
+        memset(job->region, 0, (size_t)job->keys * sizeof *job->region);
+        job->divided[0] = 0;
+        return;
     }
-    memset(thread->region, 0, (size_t)job->keys * sizeof *thread->region);
-    thread->has_regions = false;
+    int64_t across = s->grid_w / s->window;
+    for (int64_t window = 0; window < job->windows; window++) {
+        map_window(job, window, window / across * s->window, window % across * s->window);
+    }
+}
+
+size_t attention_job_init(struct attention_job *job, void *base)
+{
+    size_t used = 0;
+    TAKE(job, token, job->windows * job->tokens);
+    TAKE(job, region, job->windows * job->keys);
+    TAKE(job, divided, job->windows);
+    if (base) map_tokens(job);
+    return used;
 }
 
 static void enter_mask(const struct attention_job *job, struct attention_thread *thread, int64_t b)
@@ -174,23 +189,20 @@ void attention_enter_item(const struct attention_job *job, struct attention_thre
                           struct attention_item item)
 {
     const struct attention_tensors *t = job->tensors;
-    bool moved = thread->window != item.window;
-    if (moved) {
-        if (job->shape->window) {
-            enter_window(job, thread, item.window);
-        } else {
-            enter_all(job, thread);
-        }
+    const int32_t *token = job->token + item.window * job->tokens;
+    bool moved = thread->token != token;
+    thread->token = token;
+    thread->region = job->region + item.window * job->keys;
+    thread->has_regions = job->divided[item.window];
+    if (thread->batch < 0 || (t->key_mask && (moved || thread->batch != item.b))) {
+        enter_mask(job, thread, item.b);
     }
-    if (moved || thread->batch != item.b) enter_mask(job, thread, item.b);
-    if (thread->head != item.head && job->shape->window) {
-        if (job->want_dbias) {
-            attention_leave_head(job, thread);
-            memset(thread->dbias, 0, (size_t)(job->nq * job->keys) * sizeof *thread->dbias);
-        }
-        if (t->bias_table) enter_head(job, thread, item.head);
-    }
-    thread->window = item.window;
     thread->batch = item.b;
+    if (thread->head == item.head) return;
+    if (job->want_dbias) {
+        attention_leave_head(job, thread);
+        memset(thread->dbias, 0, (size_t)(job->nq * job->keys) * sizeof *thread->dbias);
+    }
+    if (t->bias_table) enter_head(job, thread, item.head);
     thread->head = item.head;
 }

@@ -154,7 +154,7 @@ static inline void case_init(struct attention_case *c, struct attention_shape sh
                                             .dbias_table = c->dbias,
                                             .random = random};
     size_t size = attention_scratch_size(s, CASE_THREADS);
-    c->scratch = aligned_alloc(64, (size + 63) / 64 * 64 + 64);
+    c->scratch = aligned_alloc(64, size); /* a multiple of 64 */
     if (!c->scratch) abort();
     memset(c->scratch, 0xff, size); /* NaN: nothing may be taken from before */
     c->tensors.scratch = c->scratch;

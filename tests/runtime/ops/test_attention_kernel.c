@@ -5,7 +5,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -62,9 +61,6 @@ static void check_results(const struct attention_case *c, const char *name, enum
     double error[CASE_RESULTS];
     case_errors(c, error);
     for (int i = 0; i < CASE_RESULTS; i++) {
-        if (getenv("WEFT_TEST_VERBOSE"))
-            printf("# %s %s %s %s\t%.2g\n", cpu_isa_name(isa), name, is_bf16 ? "bf16" : "f32",
-                   names[i], error[i]);
         if (error[i] <= tolerance[is_bf16][i]) continue;
         fail_msg("%s, %s, %s: %s is off by %.3g, allowed %.3g", name, cpu_isa_name(isa),
                  is_bf16 ? "bf16" : "f32", names[i], error[i], tolerance[is_bf16][i]);
