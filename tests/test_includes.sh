@@ -20,7 +20,8 @@ rule() { # description, folders, forbidden pattern
 rule "runtime includes nothing above it" runtime '(model|objectives|data|launch)/'
 rule "model includes runtime only" model '(objectives|data|launch)/'
 rule "objectives include model and runtime only" objectives '(data|launch)/'
-rule "data includes runtime/base only" data '(model|objectives|launch)/|runtime/(graph|ops|comm|optim|checkpoint)/'
+rule "data includes runtime/base and the instruction set probe only" data \
+  "(model|objectives|launch)/|runtime/(graph|ops|comm|optim|checkpoint|backend/(cuda|cpu/[^i]))"
 rule "model and objectives see no MPI, CUDA, HDF5 or backend" "model objectives" \
   '(mpi|cuda|cublas|nccl|hdf5|dnnl).*\.h|runtime/(backend|comm)/'
 rule "runtime/base includes runtime/base only" runtime/base 'runtime/(graph|ops|backend|comm|optim|checkpoint)/'
