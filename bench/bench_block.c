@@ -12,6 +12,7 @@
 #include "bench/bench.h"
 #include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/matmul.h"
+#include "runtime/base/rng.h"
 #include "runtime/ops/ops.h"
 
 enum { BATCH = 4, SIDE = 24, TOKENS = SIDE * SIDE, WIDTH = 512, HEADS = 16, WINDOW = 12 };
@@ -87,12 +88,20 @@ static void bench_block(enum dtype dtype, bool detail)
     /* The input takes part in the backward pass, as it does inside a network. */
     struct tensor *x =
         graph_parameter(g, "x", SHAPE(BATCH, TOKENS, WIDTH), INIT(INIT_NORMAL, 1.0f));
-    struct tensor *y = block(g, op_cast(g, x, dtype));
-    struct tensor *loss = op_cast(g, op_sum(g, y, 0, 3), DTYPE_F32);
+    /* And it depends on data, or the forward pass would be computed once per update. */
+    struct tensor *data = graph_input(g, "data", DTYPE_F32, x->shape);
+    struct tensor *y = block(g, op_cast(g, op_add(g, x, data), dtype));
+    /* A projection on data, so that no gradient is a constant. */
+    struct tensor *direction = graph_input(g, "direction", DTYPE_F32, x->shape);
+    struct tensor *loss = op_sum(g, op_mul(g, op_cast(g, y, DTYPE_F32), direction), 0, 3);
+    graph_output(g, "loss", loss);
     bench_must(graph_differentiate(g, loss));
     struct executor *e = NULL;
     bench_must(executor_create(&e, g, &(struct executor_options){.profile = detail}));
     executor_init_parameters(e);
+    rng_fill_normal(rng_key(1, RNG_TEST, 0), 0, 0, executor_data(e, data), BATCH * TOKENS * WIDTH);
+    rng_fill_normal(rng_key(1, RNG_TEST, 1), 0, 0, executor_data(e, direction),
+                    BATCH * TOKENS * WIDTH);
     double best = 1e9;
     double ceiling = 0;
     for (int round = 0; round < 5; round++) {
@@ -101,6 +110,7 @@ static void bench_block(enum dtype dtype, bool detail)
         double begin = bench_now();
         while (bench_now() - begin < 0.6) {
             double start = bench_now();
+            executor_parameters_changed(e); /* as after an update: casts are due again */
             bench_must(executor_run(e, &(struct executor_run){0}));
             bench_least(&best, bench_now() - start);
         }

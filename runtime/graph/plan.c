@@ -109,18 +109,27 @@ static void mark_nodes(struct planner *planner)
     }
 }
 
+/* Runs of kernels that read `value` just as step `index` does in its input `input`: the same op and
+ * attributes, so that a packed copy serves all of them. */
+static int count_uses(const struct plan *plan, int index, int input)
+{
+    const struct plan_step *step = &plan->steps[index];
+    int uses = 0;
+    for (int i = 0; i < plan->num_steps; i++) {
+        const struct plan_step *other = &plan->steps[i];
+        if (!other->node || other->node->op != step->node->op || other->node->num_inputs <= input ||
+            other->in[input] != step->in[input]) {
+            continue;
+        }
+        uses += memcmp(other->node->attrs.bytes, step->node->attrs.bytes, NODE_ATTRS_SIZE) == 0;
+    }
+    return uses;
+}
+
 /* Tells every kernel which inputs are stable and how often they are read between updates. */
 static enum status prepare_kernels(struct planner *planner, const struct plan_backend *backend)
 {
     struct plan *plan = planner->plan;
-    int *readers = calloc((size_t)plan->num_values + 1, sizeof *readers);
-    CHECK(readers, STATUS_NO_MEMORY, "plan: out of memory");
-    for (int i = 0; i < plan->num_steps; i++) {
-        const struct plan_step *step = &plan->steps[i];
-        for (int k = 0; step->node && !step_is_view(step) && k < step->node->num_inputs; k++) {
-            readers[step->in[k]]++;
-        }
-    }
     enum status status = STATUS_OK;
     for (int i = 0; i < plan->num_steps && status == STATUS_OK; i++) {
         struct plan_step *step = &plan->steps[i];
@@ -131,7 +140,8 @@ static enum status prepare_kernels(struct planner *planner, const struct plan_ba
         kernel->packs = plan->packs;
         for (int k = 0; k < step->node->num_inputs; k++) {
             kernel->stable[k] = planner->stable[step->node->inputs[k]->node->id];
-            kernel->uses[k] = readers[step->in[k]] * plan->options.runs_per_update;
+            if (!kernel->stable[k]) continue;
+            kernel->uses[k] = count_uses(plan, i, k) * plan->options.runs_per_update;
         }
         status = backend->prepare(kernel);
         if (status != STATUS_OK) {
@@ -139,7 +149,6 @@ static enum status prepare_kernels(struct planner *planner, const struct plan_ba
             status = status_prefix(status, "%s%s%s", path, *path ? ": " : "", step->node->op->name);
         }
     }
-    free(readers);
     return status;
 }
 
