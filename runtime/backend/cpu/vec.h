@@ -138,9 +138,16 @@ VEC_INLINE vf vf_load(const float *p)
 {
     return (vf)_mm512_loadu_ps(p);
 }
+/* table[index % 32] in each lane; only here, where it is one instruction. */
+VEC_INLINE vf vf_lookup_32(const float table[32], vu index)
+{
+    __m512 low = _mm512_loadu_ps(table);
+    __m512 high = _mm512_loadu_ps(table + 16);
+    return (vf)_mm512_permutex2var_ps(low, (__m512i)index, high);
+}
 VEC_INLINE vf vf_load_n(const float *p, int n)
 {
-    if (__builtin_constant_p(n) && n == VEC) return vf_load(p);
+    if (__builtin_constant_p(n) && (n) == VEC) return vf_load(p);
     return (vf)_mm512_maskz_loadu_ps(vm_first(n), p);
 }
 VEC_INLINE void vf_store(float *p, vf x)
@@ -149,7 +156,7 @@ VEC_INLINE void vf_store(float *p, vf x)
 }
 VEC_INLINE void vf_store_n(float *p, int n, vf x)
 {
-    if (__builtin_constant_p(n) && n == VEC) {
+    if (__builtin_constant_p(n) && (n) == VEC) {
         vf_store(p, x);
     } else {
         _mm512_mask_storeu_ps(p, vm_first(n), (__m512)x);
@@ -178,14 +185,14 @@ VEC_INLINE __m256i vec_narrow(vf x)
 }
 VEC_INLINE vf vb_load_n(const bf16 *p, int n)
 {
-    if (__builtin_constant_p(n) && n == VEC) {
+    if (__builtin_constant_p(n) && (n) == VEC) {
         return vec_widen(_mm256_loadu_si256((const __m256i *)(const void *)p));
     }
     return vec_widen(_mm256_maskz_loadu_epi16(vm_first(n), p));
 }
 VEC_INLINE void vb_store_n(bf16 *p, int n, vf x)
 {
-    if (__builtin_constant_p(n) && n == VEC) {
+    if (__builtin_constant_p(n) && (n) == VEC) {
         _mm256_storeu_si256((__m256i *)(void *)p, vec_narrow(x));
     } else {
         _mm256_mask_storeu_epi16(p, vm_first(n), vec_narrow(x));
@@ -273,7 +280,7 @@ VEC_INLINE vf vf_load(const float *p)
 }
 VEC_INLINE vf vf_load_n(const float *p, int n)
 {
-    if (__builtin_constant_p(n) && n == VEC) return vf_load(p);
+    if (__builtin_constant_p(n) && (n) == VEC) return vf_load(p);
     return (vf)_mm256_maskload_ps(p, _mm256_castps_si256(vm_first(n)));
 }
 VEC_INLINE void vf_store(float *p, vf x)
@@ -282,7 +289,7 @@ VEC_INLINE void vf_store(float *p, vf x)
 }
 VEC_INLINE void vf_store_n(float *p, int n, vf x)
 {
-    if (__builtin_constant_p(n) && n == VEC) {
+    if (__builtin_constant_p(n) && (n) == VEC) {
         vf_store(p, x);
     } else {
         _mm256_maskstore_ps(p, _mm256_castps_si256(vm_first(n)), (__m256)x);
@@ -308,7 +315,7 @@ VEC_INLINE __m128i vec_narrow(vf x)
 }
 VEC_INLINE vf vb_load_n(const bf16 *p, int n)
 {
-    if (__builtin_constant_p(n) && n == VEC) {
+    if (__builtin_constant_p(n) && (n) == VEC) {
         return vec_widen(_mm_loadu_si128((const __m128i *)(const void *)p));
     }
     bf16 lanes[VEC] = {0};
@@ -318,7 +325,7 @@ VEC_INLINE vf vb_load_n(const bf16 *p, int n)
 VEC_INLINE void vb_store_n(bf16 *p, int n, vf x)
 {
     bf16 lanes[VEC];
-    if (__builtin_constant_p(n) && n == VEC) {
+    if (__builtin_constant_p(n) && (n) == VEC) {
         _mm_storeu_si128((__m128i *)(void *)p, vec_narrow(x));
     } else {
         _mm_storeu_si128((__m128i *)(void *)lanes, vec_narrow(x));
@@ -528,7 +535,7 @@ VEC_INLINE float vf_largest(vf x)
 /* x with the lanes from n on replaced by those of `other`. */
 VEC_INLINE vf vf_first(int n, vf x, vf other)
 {
-    return __builtin_constant_p(n) && n == VEC ? x : vf_select(vm_first(n), x, other);
+    return __builtin_constant_p(n) && (n) == VEC ? x : vf_select(vm_first(n), x, other);
 }
 
 /* n elements of a tensor from index i: f32, or bf16 when `half`. */
@@ -546,6 +553,22 @@ VEC_INLINE void vx_store(void *base, int64_t i, int n, bool half, vf x)
     }
 }
 
+/*
+ * vx_load for the first pass over memory: also asks for the data 1 KiB ahead, because the hardware
+ * prefetcher stops at each 4 KiB page. May ask for addresses beyond the tensor, which is harmless.
+ */
+VEC_INLINE vf vx_load_ahead(const void *base, int64_t i, int n, bool half)
+{
+    __builtin_prefetch((const char *)base + i * (half ? 2 : 4) + 1024);
+    return vx_load(base, i, n, half);
+}
+
+/* Asks for the data at index i, in the second-level cache, while something else is computed. */
+VEC_INLINE void vx_prefetch(const void *base, int64_t i, bool half)
+{
+    __builtin_prefetch((const char *)base + i * (half ? 2 : 4), 0, 2);
+}
+
 /* What vx_store then vx_load would return: x rounded to the tensor's dtype. */
 VEC_INLINE vf vx_round(vf x, bool half)
 {
@@ -558,7 +581,7 @@ VEC_INLINE vf vx_round(vf x, bool half)
 /* vx_store past the caches when `stream`; then the address is aligned to the vector. */
 VEC_INLINE void vx_put(void *base, int64_t i, int n, bool half, bool stream, vf x)
 {
-    if (!stream || !(__builtin_constant_p(n) && n == VEC)) {
+    if (!stream || !(__builtin_constant_p(n) && (n) == VEC)) {
         vx_store(base, i, n, half, x);
     } else if (half) {
         vb_stream((bf16 *)base + i, x);
@@ -577,5 +600,32 @@ VEC_INLINE void vx_put(void *base, int64_t i, int n, bool half, bool stream, vf 
         }                                                                                          \
         if (vec_i < vec_end) STEP(vec_i, (int)(vec_end - vec_i));                                  \
     } while (0)
+
+/*
+ * The same with four vectors a turn: STEP(i, n, k) with the constant k in 0..3 telling them apart,
+ * so that a reduction has four running values. Addition takes 4 cycles and two can begin each
+ * cycle.
+ */
+#define VEC_FOR_4(begin, end, STEP)                                                                \
+    do {                                                                                           \
+        int64_t vec_i = (begin);                                                                   \
+        const int64_t vec_end = (end);                                                             \
+        for (; vec_i + 4 * VEC <= vec_end; vec_i += 4 * VEC) {                                     \
+            STEP(vec_i, VEC, 0);                                                                   \
+            STEP(vec_i + VEC, VEC, 1);                                                             \
+            STEP(vec_i + 2 * VEC, VEC, 2);                                                         \
+            STEP(vec_i + 3 * VEC, VEC, 3);                                                         \
+        }                                                                                          \
+        for (; vec_i + VEC <= vec_end; vec_i += VEC) {                                             \
+            STEP(vec_i, VEC, 0);                                                                   \
+        }                                                                                          \
+        if (vec_i < vec_end) STEP(vec_i, (int)(vec_end - vec_i), 1);                               \
+    } while (0)
+
+/* The sum of the lanes of four vectors. */
+VEC_INLINE float vf_sum_4(const vf x[4])
+{
+    return vf_sum((x[0] + x[1]) + (x[2] + x[3]));
+}
 
 #endif

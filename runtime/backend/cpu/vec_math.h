@@ -7,7 +7,8 @@
  *   vf_tanh           3
  *   vf_sigmoid_scaled 3   the slope 5
  *   vf_log1p_unit     3
- *   vf_normal         3   for x >= -1; 32 for -6 <= x < -1, that is a relative error of 2e-6 of a
+ *   vf_exp2_scaled    2   unless coarse
+ *   vf_normal         3   for t <= 1; 40 for 1 < t <= 6, that is a relative error of 2.5e-6 of a
  *                         small value, where 1 + erf would have lost all digits
  *
  * NaN passes through. The polynomials are our own minimax fits (Remez, relative error).
@@ -40,6 +41,33 @@ VEC_INLINE vf vf_exp(vf x)
     x = vf_max(vf_set(-105.0F), vf_min(vf_set(90.0F), x));
     vf p = vf_exp_reduced(x, (vf){0}, &n);
     return vf_scale2(p + vf_set(1.0F), n);
+}
+
+/*
+ * 2^(rate * x) for -160 <= x * rate <= 0, the exponential of softmax; from -152 on it is 0. The
+ * product is not rounded before its whole part is taken off. `coarse` keeps a relative error of
+ * 2^-18, for results that are rounded to bf16.
+ */
+VEC_INLINE vf vf_exp2_scaled(vf x, vf rate, const bool coarse)
+{
+    const vf magic = vf_set(0x1.8p23F);
+    vf n = vf_fma(x, rate, magic) - magic;
+    vf f = vf_fma(x, rate, -n);
+    vf p;
+    if (coarse) {
+        p = vf_set(0.00958279340406F);
+        p = vf_fma(p, f, vf_set(0.0559065752718F));
+        p = vf_fma(p, f, vf_set(0.240241009493F));
+        p = vf_fma(p, f, vf_set(0.693124178195F));
+    } else {
+        p = vf_set(0.000153533196924F);
+        p = vf_fma(p, f, vf_set(0.00133988998099F));
+        p = vf_fma(p, f, vf_set(0.00961843768499F));
+        p = vf_fma(p, f, vf_set(0.0555033241133F));
+        p = vf_fma(p, f, vf_set(0.240226479097F));
+        p = vf_fma(p, f, vf_set(0.693147202879F));
+    }
+    return vf_scale2(vf_fma(p, f, vf_set(1.0F)), n);
 }
 
 /* e^x - 1 for 0 <= x <= 60. */
@@ -117,18 +145,16 @@ VEC_INLINE vf vf_log1p_unit(vf x)
 }
 
 /*
- * The normal distribution Phi(x) and, through `density`, exp(-x^2 / 2) / sqrt(2 pi). Phi(-t) is
- * exp(-t^2 / 2) R(t) for t >= 0 with R smooth (Mills' ratio up to a factor), fitted as 1/2 plus a
- * polynomial without constant term in t / (1 + 0.3 t); so both tails keep their relative precision,
- * and the exponential serves both results. The rounding error of t^2 is carried into the
- * exponential. Below -6 the fit leaves its interval: the relative error grows to 1e-3, of values
- * under 1e-9.
+ * The two halves of the normal distribution at t = |x|: `*tail` = Phi(-t), and the density
+ * exp(-t^2 / 2) / sqrt(2 pi) as the result. Phi(-t) is exp(-t^2 / 2) R(t) with R smooth (Mills'
+ * ratio up to a factor), fitted as 1/2 plus a polynomial without constant term in t / (1 + 0.3 t);
+ * so the tail keeps its relative precision, and one exponential serves both results. Beyond 6 the
+ * fit leaves its interval: the relative error grows to 1e-3, of values under 1e-9.
  */
-VEC_INLINE vf vf_normal(vf x, vf *density)
+VEC_INLINE vf vf_normal(vf t, vf *tail)
 {
-    vf t = vf_min(vf_set(14.5F), vf_abs(x));
-    vf u = vf_recip(vf_fma(t, vf_set(0.3F), vf_set(1.0F)));
-    vf w = t * u;
+    t = vf_min(vf_set(14.5F), t);
+    vf w = t * vf_recip(vf_fma(t, vf_set(0.3F), vf_set(1.0F)));
     vf r = vf_set(1.91695198194e-6F);
     r = vf_fma(r, w, vf_set(-2.4547696479e-5F));
     r = vf_fma(r, w, vf_set(6.54332252314e-5F));
@@ -138,16 +164,9 @@ VEC_INLINE vf vf_normal(vf x, vf *density)
     r = vf_fma(r, w, vf_set(0.130321762305F));
     r = vf_fma(r, w, vf_set(-0.398942621609F));
     r = vf_fma(r, w, vf_set(0.5F));
-    vf low;
-    vf square = vf_product(t, t, &low);
-    square *= vf_set(-0.5F);
-    low *= vf_set(-0.5F);
-    vf n;
-    vf e = vf_exp_reduced(square, low, &n);
-    e = vf_scale2(e + vf_set(1.0F), n);
-    *density = e * vf_set(0.398942280401F);
-    vf tail = e * r;
-    return vf_select(vf_lt(x, (vf){0}), tail, vf_set(1.0F) - tail);
+    vf e = vf_exp2_scaled(t * t, vf_set(-0.72134752044F), false);
+    *tail = e * r;
+    return e * vf_set(0.398942280401F);
 }
 
 #endif

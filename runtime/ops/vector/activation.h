@@ -1,4 +1,11 @@
-/* Activations and their gradients, elementwise. See runtime/ops/vector_kernels.h. */
+/*
+ * Activations and their gradients, elementwise. See runtime/ops/vector_kernels.h.
+ *
+ * Errors in f32, before the product with dy, against double precision: 5 units in the last place at
+ * most; for GELU the larger of that and 1e-7 (below x = -1 the value is small and the error is
+ * absolute), for its slope 5e-7. In bf16 GELU adds 1.3e-6 to the rounding of the result, its slope
+ * 1e-6.
+ */
 #ifndef WEFT_RUNTIME_OPS_VECTOR_ACTIVATION_H
 #define WEFT_RUNTIME_OPS_VECTOR_ACTIVATION_H
 

@@ -10,7 +10,7 @@
         VEC_FOR(begin, end, RESULT);                                                               \
         if (m.stream) vec_fence();                                                                 \
     }
-#define LOAD(x, i, n)       vx_load(m.x, i, n, half)
+#define LOAD(x, i, n)       vx_load_ahead(m.x, i, n, half)
 #define PUT(x, i, n, value) vx_put(m.x, i, n, half, m.stream, value)
 
 #define STEP(i, n) PUT(y, i, n, vf_fma(alpha, LOAD(b, i, n), LOAD(a, i, n)))
@@ -69,7 +69,7 @@ SLICE(bias_add)
         const int64_t row = r * m.cols;
 #define STEP(i, n)                                                                                 \
     vx_put(m.y, row + (i), n, half, m.stream,                                                      \
-           vx_load(m.a, row + (i), n, half) + vf_load_n(m.u + (i), n))
+           vx_load_ahead(m.a, row + (i), n, half) + vf_load_n(m.u + (i), n))
         VEC_FOR(0, m.cols, STEP);
 #undef STEP
     }

@@ -45,8 +45,10 @@ struct middle_job {
 
 struct dropout_job {
     struct dropout a;
+    uint64_t keys[20];  /* of the ten rounds of Philox */
     uint32_t threshold; /* a word is kept when it is at least this */
     float scale;
+    bool stream;
 };
 
 struct drop_path_job {

@@ -21,6 +21,13 @@ void dropout_cpu(const struct dropout *args)
      */
     job.threshold = (uint32_t)ceil((double)args->p * 0x1p24) << 8;
     job.scale = 1.0F / (1.0F - args->p);
+    for (uint32_t round = 0; round < 10; round++) {
+        job.keys[2 * round] = args->key.word[0] + round * 0x9E3779B9u;
+        job.keys[2 * round + 1] = args->key.word[1] + round * 0xBB67AE85u;
+    }
+    /* Rows of whole chunks only: others begin in the middle of a vector. */
+    job.stream = args->per_row % 64 == 0 &&
+                 vector_streams(args->y, count, args->per_row, args->dtype, args->y == args->x);
     vector_run_elements(VECTOR_OP_dropout, args->dtype, &job, count);
 }
 

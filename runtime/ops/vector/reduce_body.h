@@ -45,10 +45,10 @@ VEC_INLINE void add_rows(const void *x, int64_t at, int64_t stride, int64_t rows
         const int64_t base = at + r * stride;
 #define STEP(i, n)                                                                                 \
     do {                                                                                           \
-        vf a = vx_load(x, base + (i), n, half);                                                    \
-        vf b = vx_load(x, base + stride + (i), n, half);                                           \
-        vf c = vx_load(x, base + 2 * stride + (i), n, half);                                       \
-        vf d = vx_load(x, base + 3 * stride + (i), n, half);                                       \
+        vf a = vx_load_ahead(x, base + (i), n, half);                                              \
+        vf b = vx_load_ahead(x, base + stride + (i), n, half);                                     \
+        vf c = vx_load_ahead(x, base + 2 * stride + (i), n, half);                                 \
+        vf d = vx_load_ahead(x, base + 3 * stride + (i), n, half);                                 \
         vf_store_n(out + (i), n, vf_load_n(out + (i), n) + ((a + b) + (c + d)));                   \
     } while (0)
         VEC_FOR(0, cols, STEP);

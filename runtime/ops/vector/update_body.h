@@ -44,8 +44,19 @@ SLICE(ema)
 #undef STEP
 }
 
+#if defined(VEC_AVX512)
+typedef __m512d vec_double;
+#define WIDEN_HALF(p)      _mm512_cvtps_pd(_mm256_loadu_ps(p))
+#define ADD_SQUARE(x, sum) _mm512_fmadd_pd(x, x, sum)
+#elif defined(VEC_AVX2)
+typedef __m256d vec_double;
+#define WIDEN_HALF(p)      _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define ADD_SQUARE(x, sum) _mm256_fmadd_pd(x, x, sum)
+#else
 typedef double vec_double __attribute__((vector_size(VEC * 4)));
-typedef float vec_half __attribute__((vector_size(VEC * 2)));
+#define WIDEN_HALF(p)      ((vec_double){(double)(p)[0], (double)(p)[1]})
+#define ADD_SQUARE(x, sum) ((x) * (x) + (sum))
+#endif
 
 SLICE(sum_squares)
 {
@@ -58,17 +69,19 @@ SLICE(sum_squares)
         vec_double sum[4] = {{0}, {0}, {0}, {0}};
         int64_t i = 0;
         for (; i + 4 * HALF <= size; i += 4 * HALF) {
+            __builtin_prefetch(x + i + 512);
+            __builtin_prefetch(x + i + 512 + 2 * HALF);
             for (int k = 0; k < 4; k++) {
-                vec_half single;
-                memcpy(&single, x + i + k * HALF, sizeof single);
-                vec_double wide = __builtin_convertvector(single, vec_double);
-                sum[k] += wide * wide;
+                vec_double wide = WIDEN_HALF(x + i + k * HALF);
+                sum[k] = ADD_SQUARE(wide, sum[k]);
             }
         }
-        double total = 0;
         vec_double all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        double lane[HALF];
+        memcpy(lane, &all, sizeof lane);
+        double total = 0;
         for (int k = 0; k < HALF; k++) {
-            total += all[k];
+            total += lane[k];
         }
         for (; i < size; i++) {
             total += (double)x[i] * (double)x[i];
@@ -76,3 +89,5 @@ SLICE(sum_squares)
         m.partial[part] = total;
     }
 }
+#undef WIDEN_HALF
+#undef ADD_SQUARE
