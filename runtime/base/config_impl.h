@@ -117,6 +117,8 @@ struct config_quoted {
 struct config_quoted config_quote(const char *text);
 
 /* ---- config_parse.c ------------------------------------------------------------------------- */
+/* Whether the bytes are UTF-8 without control characters, as a config file has to be. */
+bool config_is_text(const char *bytes, size_t size);
 
 /* Parses `size` bytes of YAML, one document. Text of a source that is a file must be a map. */
 enum status config_parse(struct config *config, const struct config_source *source,

@@ -243,6 +243,9 @@ static enum status scan_part(struct override *override, const char **text)
         return config_refuse_at(override->place, "expected key=value, such as optim.lr=1e-4 or "
                                                  "data.0.path=x.h5");
     }
+    if (!config_is_text(start, (size_t)(end - start))) {
+        return config_refuse_at(override->place, "the key is not UTF-8 text");
+    }
     const char *part = arena_strndup(&override->config->arena, start, (size_t)(end - start));
     if (!part) return config_out_of_memory(override->config);
     override->parts[override->num_parts++] = part;

@@ -72,6 +72,17 @@ static bool is_allowed(int32_t code)
     return code != 0xFFFE && code != 0xFFFF;
 }
 
+bool config_is_text(const char *bytes, size_t size)
+{
+    const unsigned char *text = (const unsigned char *)bytes;
+    size_t length = 1;
+    for (size_t i = 0; i < size; i += length) {
+        int32_t code = decode_utf8(text + i, size - i, &length);
+        if (code <= 0 || !is_allowed(code)) return false;
+    }
+    return true;
+}
+
 static enum status check_bytes(const struct config_source *source, const char *bytes, size_t size)
 {
     struct config_node at = {.source = source, .line = 1, .column = 1};
