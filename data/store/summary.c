@@ -104,7 +104,14 @@ static enum status take_text_lengths(const struct shard *shard, struct summary *
         int64_t count = rows - first < BLOCK ? rows - first : BLOCK;
         TRY(shard_read_ints(shard, TABLE_TEXTS_OFFSET, first, count + 1, values));
         for (int64_t i = 0; i < count; i++) {
-            int64_t length = values[i + 1] - values[i];
+            int64_t length;
+            /* A store that was not checked may hold any two numbers here. */
+            if (__builtin_sub_overflow(values[i + 1], values[i], &length) || length < 0) {
+                return status_fail(STATUS_CORRUPT,
+                                   "%s: texts/offset goes down at row %lld; `weft check` "
+                                   "names every fault",
+                                   shard->path, (long long)(first + i));
+            }
             if (length > summary->most_text) summary->most_text = length;
             if (summary->least_text < 0 || length < summary->least_text) {
                 summary->least_text = length;

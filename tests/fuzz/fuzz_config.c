@@ -1,6 +1,7 @@
 /*
  * Arbitrary bytes as a config. Lines after a line "%%" are overrides. What is accepted must print,
  * read back and print to the same bytes; what is refused must say why, in one line.
+ * runs=300000
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,6 @@
-/* Any bytes as a picture: an error or an image, which then goes through a transform. */
+/* Any bytes as a picture: an error or an image, which then goes through a transform.
+ * runs=400000
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

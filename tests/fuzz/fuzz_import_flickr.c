@@ -1,5 +1,7 @@
 /* Flickr30k Entities: spans lie inside the plain sentence; XML ends in boxes or a reason. The first
- * byte chooses which. */
+ * byte chooses which.
+ * runs=450000
+ */
 #include <stdlib.h>
 
 #include "data/import/common.h"

@@ -1,6 +1,7 @@
 /*
  * Whole importers: any bytes as an annotation file open or are refused, and each item is fetched or
  * refused, and then judged as packing does. The first byte chooses the format.
+ * runs=28000
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* The streaming JSON reader: what reads as a tree can be skipped too, whatever the buffer's size.
+ * runs=260000
  */
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -1,4 +1,6 @@
-/* Tar headers: every member lies inside the file and is found by its name. */
+/* Tar headers: every member lies inside the file and is found by its name.
+ * runs=550000
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

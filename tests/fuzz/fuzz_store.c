@@ -3,6 +3,7 @@
  * instrumentation, and whose own crashes on damaged metadata are met in a child process): first a
  * seal, then where each table lies and how wide it is, then the file those ranges lie in. Every row
  * is read and the whole is checked; whatever the tables say, each call ends in a status.
+ * runs=160000
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -2,6 +2,7 @@
  * Parsers of tokenizer files. The first byte of the input says which: vocab.json and merges.txt
  * (the two parted by a NUL byte), tokenizer.json, or vocab.txt. What loads must encode any text,
  * and byte-level BPE that has all bytes must give it back.
+ * runs=270000
  */
 #include <assert.h>
 #include <stdlib.h>

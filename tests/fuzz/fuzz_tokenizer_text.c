@@ -1,6 +1,7 @@
 /*
  * Encoding and decoding of arbitrary bytes with two small vocabularies made here: byte-level BPE
  * must give back exactly what went in, cached or not, and truncation must keep a prefix.
+ * runs=110000
  */
 #include <assert.h>
 #include <stdlib.h>
