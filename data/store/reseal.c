@@ -10,10 +10,10 @@
 
 #include <xxhash.h>
 
-#include "data/store/file_io.h"
 #include "data/store/hdf5_file.h"
 #include "data/store/seal.h"
 #include "data/store/shard.h"
+#include "runtime/base/file_io.h"
 
 static enum status copy_bytes(const struct shard *shard, int to, const char *to_path)
 {

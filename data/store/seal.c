@@ -7,7 +7,7 @@
 
 #include <xxhash.h>
 
-#include "data/store/file_io.h"
+#include "runtime/base/file_io.h"
 
 static const char magic[8] = {'W', 'E', 'F', 'T', 'S', 'E', 'A', 'L'};
 

@@ -16,9 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data/store/file_io.h"
 #include "data/store/hdf5_file.h"
 #include "data/store/seal.h"
+#include "runtime/base/file_io.h"
 
 /* ---- opening ---- */
 

@@ -23,9 +23,9 @@
 
 #include <xxhash.h>
 
-#include "data/store/file_io.h"
 #include "data/store/hdf5_file.h"
 #include "data/store/seal.h"
+#include "runtime/base/file_io.h"
 
 enum { BULK_OFFSET = 4096 };
 

@@ -1,4 +1,4 @@
-#include "data/store/file_io.h"
+#include "runtime/base/file_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@ enum status file_read_at(int file, const char *path, void *bytes, int64_t size, 
               (long long)offset, strerror(errno));
         CHECK(got > 0, STATUS_IO,
               "%s: the file ends at %lld and should hold %lld bytes at %lld: it was cut short; "
-              "copy or pack it again",
+              "copy or make it again",
               path, (long long)(offset + done), (long long)size, (long long)offset);
         done += got;
     }
@@ -45,23 +45,28 @@ enum status file_sync(int file, const char *path)
     return STATUS_OK;
 }
 
-enum status file_rename(const char *from, const char *to)
+enum status file_sync_folder(const char *path)
 {
-    CHECK(rename(from, to) == 0, STATUS_IO, "cannot rename %s to %s: %s", from, to,
-          strerror(errno));
     char folder[PATH_MAX];
-    const char *slash = strrchr(to, '/');
-    size_t length = slash ? (size_t)(slash - to) + 1 : 0;
-    CHECK(length + 2 <= sizeof folder, STATUS_INVALID, "%s: the path is too long", to);
-    memcpy(folder, to, length);
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) + 1 : 0;
+    CHECK(length + 2 <= sizeof folder, STATUS_INVALID, "%s: the path is too long", path);
+    memcpy(folder, path, length);
     memcpy(folder + length, ".", 2);
     int directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(directory >= 0, STATUS_IO, "%s: cannot open: %s", folder, strerror(errno));
-    /* Some network file systems refuse to flush a directory; the rename itself is done. */
+    /* Some network file systems refuse to flush a directory; what was done in it is done. */
     int synced = fsync(directory);
     int error = errno;
     close(directory);
     CHECK(synced == 0 || error == EINVAL || error == ENOTSUP, STATUS_IO,
           "%s: cannot flush to the disk: %s", folder, strerror(error));
     return STATUS_OK;
+}
+
+enum status file_rename(const char *from, const char *to)
+{
+    CHECK(rename(from, to) == 0, STATUS_IO, "cannot rename %s to %s: %s", from, to,
+          strerror(errno));
+    return file_sync_folder(to);
 }

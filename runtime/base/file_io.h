@@ -1,6 +1,6 @@
 /* Whole reads and writes at an offset, with messages. Thread-safe. */
-#ifndef WEFT_DATA_STORE_FILE_IO_H
-#define WEFT_DATA_STORE_FILE_IO_H
+#ifndef WEFT_RUNTIME_BASE_FILE_IO_H
+#define WEFT_RUNTIME_BASE_FILE_IO_H
 
 #include <stdint.h>
 
@@ -15,6 +15,10 @@ enum status file_write_at(int file, const char *path, const void *bytes, int64_t
 
 /* Flushes `file` to the disk. Errors: STATUS_IO. */
 enum status file_sync(int file, const char *path);
+
+/* Flushes the folder that holds `path` to the disk: names made or removed there. Errors: STATUS_IO.
+ */
+enum status file_sync_folder(const char *path);
 
 /* Renames `from` to `to` in the same directory and flushes the directory. Errors: STATUS_IO. */
 enum status file_rename(const char *from, const char *to);
