@@ -16,7 +16,7 @@ static bool fill_infer(struct graph *graph, struct node *node)
     const struct fill_attrs *attrs = NODE_ATTRS(node, struct fill_attrs);
     struct shape shape = {.rank = (int)attrs->rank};
     memcpy(shape.dim, attrs->dim, sizeof shape.dim);
-    INFER_CHECK(dtype_is_float((enum dtype)attrs->dtype), "fill: only f32 and bf16");
+    INFER_CHECK(attrs->dtype != DTYPE_U8, "fill: only f32, bf16 and i32");
     return node_set_output(graph, node, 0, (enum dtype)attrs->dtype, shape);
 }
 
@@ -24,6 +24,14 @@ static enum status fill_run(struct kernel *kernel, const struct run_context *run
 {
     (void)run;
     const struct tensor *y = &kernel->node->outputs[0];
+    if (y->dtype == DTYPE_I32) {
+        int32_t *values = kernel->out[0];
+        int32_t value = (int32_t)NODE_ATTRS(kernel->node, struct fill_attrs)->value;
+        for (int64_t i = 0; i < shape_count(&y->shape); i++) {
+            values[i] = value;
+        }
+        return STATUS_OK;
+    }
     fill_cpu((float)NODE_ATTRS(kernel->node, struct fill_attrs)->value, kernel->out[0],
              shape_count(&y->shape), vector_type(y->dtype));
     return STATUS_OK;

@@ -19,7 +19,7 @@ extern "C" {
 
 /* ---- values and types ---- */
 
-/* `value` everywhere. */
+/* `value` everywhere; f32, bf16 or i32. */
 struct tensor *op_fill(struct graph *g, enum dtype dtype, struct shape shape, float value);
 
 /* x in another float dtype; x itself when it has that dtype. */
@@ -257,6 +257,30 @@ struct tensor *op_reduce_scatter(struct graph *g, struct tensor *x);
 
 /* Sum over ranks. Its gradient is the sum over ranks. */
 struct tensor *op_all_reduce(struct graph *g, struct tensor *x);
+
+/*
+ * Rows of all ranks by number: x [N,...] of any dtype on each rank, index i32 [M] of rows counted
+ * in rank order (0 .. size * N - 1) -> [M,...]. Only those rows travel. Its gradient adds up at the
+ * owner.
+ */
+struct tensor *op_exchange_rows(struct graph *g, struct tensor *x, struct tensor *index);
+
+/* ---- integers for objectives ---- */
+
+/*
+ * One hard negative per row, drawn from the softmax of its logits without its own column: logits
+ * f32 [N,M] -> i32 [N]. Columns are all ranks' rows in rank order (`all_ranks`), or this rank's own
+ * first; further columns may follow. The result counts the rows of all ranks either way. *entropy, unless NULL, receives f32 [N]: of each draw, nats.
+ */
+struct tensor *op_draw_negatives(struct graph *g, struct tensor *logits, bool all_ranks,
+                                 const char *name, struct tensor **entropy);
+
+/* RoBERTa's positions: ids i32 [B,T] -> i32 [B,T], padding + the count of tokens so far that are
+ * not `padding`; `padding` at padding. */
+struct tensor *op_position_ids(struct graph *g, struct tensor *ids, int64_t padding);
+
+/* i32 [rows]: 0, 1, 2, ..., or with `all_ranks` the numbers of this rank's rows among all ranks'. */
+struct tensor *op_row_numbers(struct graph *g, int64_t rows, bool all_ranks);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,20 @@
+/* Heads on top of a family's outputs: transforms, poolers, masked-LM and matching classifiers. */
+#ifndef WEFT_MODEL_HEADS_H
+#define WEFT_MODEL_HEADS_H
+
+#include "model/layers.h"
+
+/* Linear D -> D and tanh; parameters NAME.dense.{weight,bias}. */
+struct tensor *head_pooler(struct graph *g, const char *name, struct tensor *x);
+
+/*
+ * Masked-LM scores of rows x [N,D] -> [N,vocab]: linear, GELU, LayerNorm (eps 1e-12), decoder with
+ * a separate bias. The decoder is not tied to the word embeddings. Parameters mlm_score.*.
+ */
+struct tensor *head_mlm(struct graph *g, struct tensor *x, int64_t vocab);
+
+/* Matching scores of pairs cls [N,2D] -> [N,2]; class 1 is a match. Parameters itm_score.fc.*, and
+ * the unused rank_output.* of the reference. */
+struct tensor *head_itm(struct graph *g, struct tensor *cls);
+
+#endif

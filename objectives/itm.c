@@ -1,0 +1,114 @@
+/*
+ * Image-text matching with hard negatives (Li et al., "Align before Fuse", NeurIPS 2021, section
+ * 3.2; FIBER section 3.2): a fused pass over 3B pairs - the true ones, each image with a wrong
+ * text, each text with a wrong image - classified as match or not.
+ *
+ * Negatives are drawn from the similarities of contrastive learning over all its candidates of the
+ * current batch; without it, uniformly. Only drawn rows travel between ranks: of prefixes when
+ * sharing, so that nothing is encoded again, of raw inputs otherwise.
+ */
+#include "model/heads.h"
+#include "objectives/objective.h"
+
+static const struct config_option itm_options[] = {
+    OBJECTIVE_WEIGHT(struct itm_config),
+};
+extern const struct config_table itm_table;
+const struct config_table itm_table = {CONFIG_TABLE(struct itm_config, itm_options), .name = "itm",
+                                       .help = "Image-text matching with hard negatives."};
+
+/* Scores over the current batch alone: the columns of a queue have no inputs to match with. */
+static struct tensor *batch_columns(struct step *step, struct tensor *similarities)
+{
+    struct graph *g = step->graph;
+    if (!similarities) {
+        return op_fill(g, DTYPE_F32, SHAPE(step->batch, step->batch * step->world_size), 0.0f);
+    }
+    int64_t columns = step->batch * (step->columns_of_all_ranks ? step->world_size : 1);
+    struct tensor *s = op_stop_gradient(g, similarities);
+    return columns == s->shape.dim[1] ? s : op_slice(g, s, 1, 0, columns);
+}
+
+static struct tensor *draw(struct step *step, struct tensor *similarities, const char *name,
+                           struct tensor **entropy)
+{
+    bool all_ranks = !similarities || step->columns_of_all_ranks;
+    return op_draw_negatives(step->graph, batch_columns(step, similarities), all_ranks, name,
+                             entropy);
+}
+
+static void draw_negatives(struct step *step)
+{
+    struct graph *g = step->graph;
+    if (step->negative_image) return;
+    struct tensor *entropy[2] = {NULL, NULL};
+    graph_push(g, "itm");
+    step->negative_image = draw(step, step->text_to_image, "image", &entropy[0]);
+    step->negative_text = draw(step, step->image_to_text, "text", &entropy[1]);
+    graph_pop(g);
+    if (!entropy[0] || !entropy[1]) return;
+    step_metric_add(step, "itm/negative_entropy",
+                    op_sum(g, op_combine(g, entropy[0], 0.5f, entropy[1], 0.5f), 0, 1), NULL,
+                    (double)step->batch);
+}
+
+/* [own; own; drawn] or [own; drawn; own] along the first dimension. */
+static struct tensor *three(struct graph *g, struct tensor *own, struct tensor *drawn, int where)
+{
+    struct tensor *parts[3] = {own, own, own};
+    parts[where] = drawn;
+    return op_concat(g, parts, 3, 0);
+}
+
+static struct model_pair fuse_pairs(struct step *step)
+{
+    struct graph *g = step->graph;
+    struct tensor *image;
+    struct model_text text = {
+        .mask = three(g, step->mask, op_exchange_rows(g, step->mask, step->negative_text), 1)};
+    if (step->share) {
+        struct tensor *own = step_image(step);
+        struct model_text own_text = step_text(step, step->ids);
+        image = three(g, own, op_exchange_rows(g, own, step->negative_image), 2);
+        text.tokens =
+            three(g, own_text.tokens, op_exchange_rows(g, own_text.tokens, step->negative_text), 1);
+    } else {
+        struct tensor *pixels = step_pixels(step);
+        struct tensor *ids =
+            three(g, step->ids, op_exchange_rows(g, step->ids, step->negative_text), 1);
+        pixels = three(g, pixels, op_exchange_rows(g, pixels, step->negative_image), 2);
+        image = model_image_prefix(&step->model, g, pixels);
+        text = model_text_prefix(&step->model, g, ids, text.mask);
+    }
+    return model_fuse(&step->model, g, image, &text);
+}
+
+static void accuracy_add(struct step *step, const char *name, struct tensor *correct, int64_t begin,
+                         int64_t end)
+{
+    struct graph *g = step->graph;
+    step_metric_add(step, name, op_sum(g, op_slice(g, correct, 0, begin, end), 0, 1), NULL,
+                    (double)(end - begin));
+}
+
+static void itm_record(struct step *step, const void *config)
+{
+    const struct itm_config *itm = config;
+    struct graph *g = step->graph;
+    int64_t b = step->batch;
+    draw_negatives(step);
+    struct tensor *logits = head_itm(g, fuse_pairs(step).cls);
+    if (!logits) return;
+    if (step->verify) graph_output(g, "out/itm_logits", logits);
+    struct tensor *labels[] = {op_fill(g, DTYPE_I32, SHAPE(b), 1.0f),
+                               op_fill(g, DTYPE_I32, SHAPE(2 * b), 0.0f)};
+    struct tensor *correct = NULL;
+    struct tensor *loss = op_cross_entropy(g, logits, op_concat(g, labels, 2, 0), -100, &correct);
+    if (!correct) return;
+    accuracy_add(step, "itm/accuracy", correct, 0, 3 * b);
+    accuracy_add(step, "itm/accuracy_match", correct, 0, b);
+    accuracy_add(step, "itm/accuracy_negative", correct, b, 3 * b);
+    step_term_add(step, "itm", itm->weight, op_mean(g, loss, 0, 1));
+}
+
+const struct objective itm_objective = {.table = &itm_table, .record = itm_record};
