@@ -10,6 +10,7 @@ extern const struct command command_demo;
 extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_tokenizer;
+extern const struct command command_verify;
 extern const struct command command_version;
 
 /* One row a line, so that adding one does not move the others. */
@@ -19,6 +20,7 @@ static const struct command *const commands[] = {
     &command_check,
     &command_inspect,
     &command_tokenizer,
+    &command_verify,
     &command_demo,
     &command_version,
 };

@@ -1,5 +1,7 @@
 #include "model/heads.h"
 
+#include <string.h>
+
 #define MLM_EPS 1e-12f
 
 static const struct layer_linear normal = {.init = INIT_NORMAL};
@@ -42,4 +44,16 @@ struct tensor *head_itm(struct graph *g, struct tensor *cls)
     struct tensor *y = layer_linear(g, "fc", cls, 2, &normal);
     graph_pop(g);
     return y;
+}
+
+bool head_alias(const char *name, const char **source, int64_t *row)
+{
+    *row = 1;
+    if (strcmp(name, "rank_output.weight") == 0)
+        *source = "itm_score.fc.weight";
+    else if (strcmp(name, "rank_output.bias") == 0)
+        *source = "itm_score.fc.bias";
+    else
+        return false;
+    return true;
 }

@@ -13,8 +13,15 @@ struct tensor *head_pooler(struct graph *g, const char *name, struct tensor *x);
  */
 struct tensor *head_mlm(struct graph *g, struct tensor *x, int64_t vocab);
 
-/* Matching scores of pairs cls [N,2D] -> [N,2]; class 1 is a match. Parameters itm_score.fc.*, and
- * the unused rank_output.* of the reference. */
+/*
+ * Matching scores of pairs cls [N,2D] -> [N,2]; class 1 is a match. Parameters itm_score.fc.*, and
+ * rank_output.*, which the public code makes a view of row 1 of them: weights written for others
+ * hold that row, weights read from others lose it (head_alias).
+ */
 struct tensor *head_itm(struct graph *g, struct tensor *cls);
+
+/* Whether the parameter is a stored copy of a row of another one: *source and *row then say which.
+ */
+bool head_alias(const char *name, const char **source, int64_t *row);
 
 #endif
