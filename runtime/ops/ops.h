@@ -270,7 +270,8 @@ struct tensor *op_exchange_rows(struct graph *g, struct tensor *x, struct tensor
 /*
  * One hard negative per row, drawn from the softmax of its logits without its own column: logits
  * f32 [N,M] -> i32 [N]. Columns are all ranks' rows in rank order (`all_ranks`), or this rank's own
- * first; further columns may follow. The result counts the rows of all ranks either way. *entropy, unless NULL, receives f32 [N]: of each draw, nats.
+ * first; further columns may follow. The result counts the rows of all ranks either way. *entropy,
+ * unless NULL, receives f32 [N]: of each draw, nats.
  */
 struct tensor *op_draw_negatives(struct graph *g, struct tensor *logits, bool all_ranks,
                                  const char *name, struct tensor **entropy);
@@ -279,7 +280,8 @@ struct tensor *op_draw_negatives(struct graph *g, struct tensor *logits, bool al
  * not `padding`; `padding` at padding. */
 struct tensor *op_position_ids(struct graph *g, struct tensor *ids, int64_t padding);
 
-/* i32 [rows]: 0, 1, 2, ..., or with `all_ranks` the numbers of this rank's rows among all ranks'. */
+/* i32 [rows]: 0, 1, 2, ..., or with `all_ranks` the numbers of this rank's rows among all ranks'.
+ */
 struct tensor *op_row_numbers(struct graph *g, int64_t rows, bool all_ranks);
 
 #ifdef __cplusplus

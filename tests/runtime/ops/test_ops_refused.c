@@ -78,7 +78,7 @@ struct refusal {
 
 /* A function expression per row would need a name each; a row number does. */
 #define REFUSALS(X)                                                                                \
-    X(op_fill(g, DTYPE_U8, SHAPE(2), 0), "fill: only f32, bf16 and i32")                          \
+    X(op_fill(g, DTYPE_U8, SHAPE(2), 0), "fill: only f32, bf16 and i32")                           \
     X(op_fill(g, DTYPE_F32, SHAPE(2, 0), 0), "fill: every size must be at least 1, got [2,0]")     \
     X(op_fill(g, DTYPE_F32, SHAPE(-3), 0), "fill: every size must be at least 1, got [-3]")        \
     X(op_fill(g, DTYPE_F32, SHAPE(1LL << 40, 1LL << 40), 0),                                       \
