@@ -69,51 +69,6 @@ static enum status check_options(const struct loader_options *o)
     return check_sets(o);
 }
 
-static int64_t set_rows(const struct loader_options *o, int set)
-{
-    return o->rows == LOADER_TEXTS ? store_num_texts(o->sets[set].store)
-                                   : store_num_images(o->sets[set].store);
-}
-
-/* rows * rank / size, without overflow. */
-static int64_t part_begin(int64_t rows, int rank, int size)
-{
-    return rows / size * rank + rows % size * rank / size;
-}
-
-static enum status init_order(struct loader *loader)
-{
-    const struct loader_options *o = &loader->options;
-    double weights[SAMPLER_MAX_SETS];
-    int64_t rows[SAMPLER_MAX_SETS];
-    for (int i = 0; i < o->num_sets; i++) {
-        rows[i] = set_rows(o, i);
-        weights[i] = o->sets[i].weight;
-        loader->row_begin[i + 1] = loader->row_begin[i] + rows[i];
-    }
-    loader->num_turns = INT64_MAX;
-    if (o->order == LOADER_SHUFFLED) {
-        const struct sampler_options sampler = {
-            .set_rows = rows,
-            .set_weights = weights[0] > 0 ? weights : NULL,
-            .num_sets = o->num_sets,
-            .seed = o->seed,
-            .global_batch = o->batch * o->size,
-            .tail = o->tail,
-            .epoch_samples = o->epoch_samples,
-            .chunk_rows = o->chunk_rows,
-            .window_chunks = o->window_chunks,
-        };
-        return sampler_init(&loader->sampler, &sampler);
-    }
-    int64_t all = loader->row_begin[o->num_sets];
-    loader->rank_from = part_begin(all, o->rank, o->size);
-    loader->rank_to = part_begin(all, o->rank + 1, o->size);
-    int64_t batches = loader_num_batches(loader);
-    loader->num_turns = batches > o->start ? batches - o->start : 0;
-    return STATUS_OK;
-}
-
 static enum status init_picture(struct loader *loader)
 {
     if (!loader->options.transform) return STATUS_OK;
@@ -141,56 +96,6 @@ static enum status init_masking(struct loader *loader)
     return mlm_init(&loader->mlm, o->tokenizer, &mlm);
 }
 
-/* ---- samples ---- */
-
-static struct loader_draw draw_sample(const struct loader *loader, uint64_t sample)
-{
-    if (loader->options.order == LOADER_SHUFFLED) {
-        int64_t length = loader->sampler.epoch_samples;
-        struct sampler_draw draw =
-            sampler_draw_at(&loader->sampler, (int64_t)(sample / (uint64_t)length),
-                            (int64_t)(sample % (uint64_t)length));
-        return (struct loader_draw){draw.set, draw.row, sample};
-    }
-    int set = 0;
-    while ((int64_t)sample >= loader->row_begin[set + 1]) {
-        set++;
-    }
-    return (struct loader_draw){set, (int64_t)sample - loader->row_begin[set], sample};
-}
-
-/* Slot `slot` of the batch of `turn`. */
-static struct loader_draw draw_slot(const struct loader *loader, int64_t turn, int64_t slot)
-{
-    const struct loader_options *o = &loader->options;
-    int64_t number = o->start + turn;
-    if (o->order == LOADER_SEQUENTIAL) {
-        return draw_sample(loader, (uint64_t)(loader->rank_from + number * o->batch + slot));
-    }
-    struct sampler_position position = sampler_at_step(&loader->sampler, number);
-    struct sampler_draw draw =
-        sampler_batch_at(&loader->sampler, position, o->rank * o->batch + slot);
-    return (struct loader_draw){draw.set, draw.row, draw.sample};
-}
-
-static void describe(const struct loader *loader, int64_t turn, struct loader_batch *batch)
-{
-    const struct loader_options *o = &loader->options;
-    batch->number = o->start + turn;
-    batch->count = o->batch;
-    batch->num_bad = 0;
-    if (o->order == LOADER_SHUFFLED) {
-        struct sampler_position position = sampler_at_step(&loader->sampler, batch->number);
-        batch->epoch = position.epoch;
-        batch->index = position.index;
-        return;
-    }
-    int64_t from = loader->rank_from + batch->number * o->batch;
-    if (from > loader->rank_to) from = loader->rank_to;
-    batch->index = from;
-    if (batch->count > loader->rank_to - from) batch->count = loader->rank_to - from;
-}
-
 /* ---- threads ---- */
 
 /* Takes the next slot; the lock is held. Waits while all buffers are in use. False at the end. */
@@ -207,7 +112,7 @@ static bool claim(struct loader *loader, struct loader_buffer **buffer, int64_t 
         }
         *buffer = &loader->buffers[loader->claim_turn % loader->num_buffers];
         if (loader->claim_slot == 0) {
-            describe(loader, loader->claim_turn, &(*buffer)->batch);
+            order_describe(loader, loader->claim_turn, &(*buffer)->batch);
             (*buffer)->turn = loader->claim_turn;
             (*buffer)->remaining = (*buffer)->batch.count;
             (*buffer)->status = STATUS_OK;
@@ -249,7 +154,7 @@ static void *work(void *argument)
         int64_t num_bad = 0;
         pthread_mutex_unlock(&loader->lock);
         enum status status =
-            slot_make(worker, draw_slot(loader, turn, slot), buffer, slot, &num_bad);
+            slot_make(worker, order_slot(loader, turn, slot), buffer, slot, &num_bad);
         worker_stage(worker, STAGE_IDLE);
         pthread_mutex_lock(&loader->lock);
         complete(loader, buffer, slot, status, num_bad);
@@ -294,7 +199,7 @@ static enum status init(struct loader *loader)
     loader->options.sets = loader->sets;
     TRY(init_picture(loader));
     TRY(init_masking(loader));
-    TRY(init_order(loader));
+    TRY(order_init(loader));
     TRY(init_buffers(loader));
     return start_threads(loader);
 }
@@ -414,7 +319,7 @@ static enum status take(struct loader *loader, const struct loader_batch **batch
     struct loader_buffer *buffer = &loader->buffers[loader->held % loader->num_buffers];
     if (loader->held >= loader->num_turns) {
         /* Past the end nothing is in the making, and any buffer can say so. */
-        describe(loader, loader->held, &buffer->batch);
+        order_describe(loader, loader->held, &buffer->batch);
         buffer->batch.count = 0;
         *batch = &buffer->batch;
         return STATUS_OK;
@@ -464,7 +369,7 @@ enum status loader_samples_at(struct loader *loader, const uint64_t *samples, in
         CHECK(loader->options.order == LOADER_SHUFFLED ||
                   samples[i] < (uint64_t)loader_num_rows(loader),
               STATUS_INVALID, "loader: there is no sample %llu", (unsigned long long)samples[i]);
-        TRY(slot_make(worker, draw_sample(loader, samples[i]), buffer, i, &buffer->batch.num_bad));
+        TRY(slot_make(worker, order_sample(loader, samples[i]), buffer, i, &buffer->batch.num_bad));
     }
     *batch = &buffer->batch;
     return STATUS_OK;
@@ -475,26 +380,6 @@ enum status loader_samples_at(struct loader *loader, const uint64_t *samples, in
 int64_t loader_position(const struct loader *loader)
 {
     return loader->options.start + loader->held + loader->has_batch;
-}
-
-int64_t loader_num_rows(const struct loader *loader)
-{
-    return loader->row_begin[loader->options.num_sets];
-}
-
-int64_t loader_num_batches(const struct loader *loader)
-{
-    const struct loader_options *o = &loader->options;
-    if (o->order == LOADER_SHUFFLED) return sampler_steps_per_epoch(&loader->sampler);
-    /* The largest part of a rank decides. */
-    int64_t part = (loader_num_rows(loader) + o->size - 1) / o->size;
-    return (part + o->batch - 1) / o->batch;
-}
-
-int64_t loader_epoch_samples(const struct loader *loader)
-{
-    return loader->options.order == LOADER_SHUFFLED ? loader->sampler.epoch_samples
-                                                    : loader_num_rows(loader);
 }
 
 size_t loader_buffer_bytes(const struct loader *loader)

@@ -104,6 +104,13 @@ enum status buffer_init(const struct loader *loader, struct loader_buffer *buffe
 void buffer_fini(const struct loader *loader, struct loader_buffer *buffer);
 int64_t transform_side(const struct image_transform *transform);
 
+/* order.c: what the slots of a batch are. A turn counts batches from the start. */
+enum status order_init(struct loader *loader);
+struct loader_draw order_sample(const struct loader *loader, uint64_t sample);
+struct loader_draw order_slot(const struct loader *loader, int64_t turn, int64_t slot);
+/* Fills in number, count and place of the batch. */
+void order_describe(const struct loader *loader, int64_t turn, struct loader_batch *batch);
+
 /* row.c: makes one row into slot `slot` of `batch`; with a failure the slot's contents are
  * undefined and worker->fatal says whether it is more than a bad row. */
 enum status row_make(struct loader_worker *worker, struct loader_draw draw,
