@@ -76,8 +76,12 @@ static void itc_record(struct step *step, const void *config)
     step->image_to_text = similarities(step, itc, image, words, step->text_queue, inverse);
     step->text_to_image = similarities(step, itc, words, image, step->image_queue, inverse);
     if (!step->image_to_text || !step->text_to_image) return;
-    graph_output(g, "out/dual_image", image);
-    graph_output(g, "out/dual_text", words);
+    step->image_feature = image;
+    step->text_feature = words;
+    if (step->verify || step->queue_bias) {
+        graph_output(g, "out/dual_image", image);
+        graph_output(g, "out/dual_text", words);
+    }
     step_metric_add(step, "itc/temperature", op_scale(g, temp, 1.0f), NULL, 1);
     struct tensor *i2t = cross_entropy(step, step->image_to_text, "itc/image_to_text_r1");
     struct tensor *t2i = cross_entropy(step, step->text_to_image, "itc/text_to_image_r1");

@@ -59,6 +59,9 @@ struct step_options {
     /* Verification: the step takes normalised pixels f32 [B,3,S,S] and given negatives i32 [B]
      * (numbers among all ranks' rows), predicts every position, and keeps the fused blocks. */
     bool verify;
+    /* Evaluation: nothing of the loss is kept; what was recorded gives the parameters the order
+     * they have in training. The caller records what it needs and marks it as outputs. */
+    bool parameters_only;
 };
 
 struct step {
@@ -66,6 +69,7 @@ struct step {
     struct model model;
     bool share;
     bool verify;
+    bool parameters_only;
     int64_t batch;
     int64_t world_size;
 
@@ -87,6 +91,8 @@ struct step {
     bool columns_of_all_ranks;
     struct tensor *negative_image; /* i32 [B] for each text */
     struct tensor *negative_text;  /* i32 [B] for each image */
+    struct tensor *image_feature;  /* f32 [B,D] of contrastive learning */
+    struct tensor *text_feature;   /* f32 [B,D] */
 
     struct tensor *loss; /* f32 scalar */
     struct step_term terms[STEP_MAX_TERMS];

@@ -99,7 +99,7 @@ void step_term_add(struct step *step, const char *name, double weight, struct te
         (struct step_term){.name = name, .weight = weight, .loss = loss};
     char output[64];
     snprintf(output, sizeof output, "loss/%s", name);
-    graph_output(step->graph, output, loss);
+    if (!step->parameters_only) graph_output(step->graph, output, loss);
     struct tensor *term = weight == 1 ? loss : op_scale(step->graph, loss, (float)weight);
     step->loss = step->loss ? op_add(step->graph, step->loss, term) : term;
 }
@@ -107,7 +107,7 @@ void step_term_add(struct step *step, const char *name, double weight, struct te
 void step_metric_add(struct step *step, const char *name, struct tensor *sum, struct tensor *weight,
                      double count)
 {
-    if (!sum) return;
+    if (!sum || step->parameters_only) return;
     step->metrics[step->num_metrics++] =
         (struct step_metric){.name = name, .sum = sum, .weight = weight, .count = count};
     char output[64];
@@ -175,6 +175,7 @@ enum status step_init(struct step *step, const struct step_options *options)
     *step = (struct step){.batch = options->batch,
                           .world_size = options->world_size,
                           .verify = options->verify,
+                          .parameters_only = options->parameters_only,
                           .share = options->config->share};
     TRY(model_init(&step->model, &options->model, options->batch));
     step->model.dtype = options->dtype;
@@ -192,7 +193,7 @@ enum status step_init(struct step *step, const struct step_options *options)
         graph_random_scope(g, "");
     }
     enum status status = graph_status(g);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && !step->parameters_only) {
         graph_output(g, "loss", step->loss);
         if (options->training || options->verify) status = graph_differentiate(g, step->loss);
     }

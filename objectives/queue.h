@@ -1,0 +1,42 @@
+/*
+ * The queue of contrastive learning in `fiber` mode: features of earlier samples of all ranks, with
+ * their sample numbers. No pixels are kept. It lives in the step's inputs, equal on all ranks, and
+ * belongs to a run's state.
+ */
+#ifndef WEFT_OBJECTIVES_QUEUE_H
+#define WEFT_OBJECTIVES_QUEUE_H
+
+#include "objectives/objective.h"
+
+struct comm;
+struct executor;
+
+struct feature_queue {
+    int64_t capacity; /* Q; 0: there is none, and all functions do nothing */
+    int64_t width;    /* D */
+    int64_t total;    /* written since the start; the next goes to total % Q */
+    float *image;     /* [Q,D] and so on: the step's inputs, borrowed */
+    float *text;
+    float *bias;
+    uint64_t *sample; /* [Q] numbers of the samples; owned */
+    float *gathered;  /* [2, size * B, D] owned */
+    uint64_t *numbers;
+};
+
+/* Prepares the queue of a step: noise that is masked out, or takes part as in the public code. */
+enum status feature_queue_init(struct feature_queue *queue, const struct step *step,
+                               struct executor *executor, const struct itc_config *config,
+                               uint64_t seed);
+void feature_queue_fini(struct feature_queue *queue);
+
+/* Enters the features of the micro-batch that has run; `sample` [B] are its numbers. Collective. */
+enum status feature_queue_push(struct feature_queue *queue, const struct step *step,
+                               struct executor *executor, const uint64_t *sample,
+                               struct comm *comm);
+
+/* State for checkpoints: size in bytes, and to and from memory of that size. */
+int64_t feature_queue_bytes(const struct feature_queue *queue);
+void feature_queue_save(const struct feature_queue *queue, void *bytes);
+enum status feature_queue_load(struct feature_queue *queue, const void *bytes, int64_t size);
+
+#endif
