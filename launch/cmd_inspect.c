@@ -10,10 +10,12 @@
 #include "data/store/store_impl.h"
 #include "data/store/summary.h"
 #include "launch/command.h"
+#include "launch/inspect_batch.h"
 #include "launch/progress.h"
 
 static const char usage[] =
     "usage: weft inspect FILE... [options]\n"
+    "       weft inspect --batch NUMBER --config C [--ranks N --rank R] [--html OUT]\n"
     "\n"
     "FILE... are the shards of one set: files, quoted globs, or a folder. Prints what is inside.\n"
     "\n"
@@ -24,7 +26,17 @@ static const char usage[] =
     "      --categories   list all categories with their number of boxes\n"
     "      --html OUT     write a contact sheet: one HTML file with pictures, captions and boxes\n"
     "      --count N      pictures on the contact sheet (60)\n"
-    "      --side N       longest side of a picture on it, in pixels (320)\n";
+    "      --side N       longest side of a picture on it, in pixels (320)\n"
+    "\n"
+    "With --batch: the pixels, tokens, masks, labels and boxes of one micro-batch of a training\n"
+    "run, exactly as the model gets them, with a hash of each sample.\n"
+    "\n"
+    "      --batch NUMBER which micro-batch, from 0; with A of them to a step, step s begins at "
+    "s*A\n"
+    "      --config C     the run's config\n"
+    "      --set K=V      overrides a key of it; may be repeated\n"
+    "      --ranks N      of a run on N ranks (1)\n"
+    "      --rank R       the part of rank R (0)\n";
 
 enum {
     OPTION_ROWS = 256,
@@ -33,7 +45,12 @@ enum {
     OPTION_CATEGORIES,
     OPTION_HTML,
     OPTION_COUNT,
-    OPTION_SIDE
+    OPTION_SIDE,
+    OPTION_BATCH,
+    OPTION_CONFIG,
+    OPTION_SET,
+    OPTION_RANKS,
+    OPTION_RANK
 };
 
 static const struct option long_options[] = {
@@ -44,6 +61,11 @@ static const struct option long_options[] = {
     {"html", required_argument, NULL, OPTION_HTML},
     {"count", required_argument, NULL, OPTION_COUNT},
     {"side", required_argument, NULL, OPTION_SIDE},
+    {"batch", required_argument, NULL, OPTION_BATCH},
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"ranks", required_argument, NULL, OPTION_RANKS},
+    {"rank", required_argument, NULL, OPTION_RANK},
     {0},
 };
 
@@ -57,6 +79,8 @@ struct arguments {
     const char *html;
     int64_t count;
     int64_t side;
+    bool shows_set;             /* an option was given that speaks of a set */
+    struct inspect_batch batch; /* number -1: not asked for */
 };
 
 static enum status parse_number(const char *name, const char *text, int64_t least, int64_t *number)
@@ -71,8 +95,32 @@ static enum status parse_number(const char *name, const char *text, int64_t leas
     return STATUS_OK;
 }
 
+static enum status parse_batch_option(struct inspect_batch *batch, int option)
+{
+    switch (option) {
+    case OPTION_BATCH:
+        return parse_number("--batch", optarg, 0, &batch->number);
+    case OPTION_RANKS:
+        TRY(parse_number("--ranks", optarg, 1, &batch->ranks));
+        CHECK(batch->ranks <= 1 << 24, STATUS_INVALID, "--ranks %s: too many", optarg);
+        return STATUS_OK;
+    case OPTION_RANK:
+        return parse_number("--rank", optarg, 0, &batch->rank);
+    case OPTION_SET:
+        CHECK(batch->num_overrides < INSPECT_MAX_OVERRIDES, STATUS_INVALID,
+              "--set %s: at most %d of them", optarg, INSPECT_MAX_OVERRIDES);
+        batch->overrides[batch->num_overrides++] = optarg;
+        return STATUS_OK;
+    default:
+        batch->config = optarg;
+        return STATUS_OK;
+    }
+}
+
 static enum status parse_option(struct arguments *arguments, int option)
 {
+    if (option >= OPTION_BATCH) return parse_batch_option(&arguments->batch, option);
+    if (option != OPTION_HTML) arguments->shows_set = true;
     switch (option) {
     case OPTION_ROWS:
         return parse_number("--rows", optarg, 0, &arguments->rows);
@@ -110,6 +158,19 @@ static enum status parse(int argc, char **argv, struct arguments *arguments)
     }
     arguments->files = (const char *const *)argv + optind;
     arguments->num_files = argc - optind;
+    struct inspect_batch *batch = &arguments->batch;
+    batch->html = arguments->html;
+    if (batch->number >= 0) {
+        CHECK(batch->config, STATUS_INVALID, "--batch needs the run's config: --config C");
+        CHECK(arguments->num_files == 0 && !arguments->shows_set, STATUS_INVALID,
+              "--batch takes its sets from the config; leave %s out",
+              arguments->num_files ? arguments->files[0] : "the options for files");
+        CHECK(batch->rank < batch->ranks, STATUS_INVALID, "--rank %lld: there are ranks 0 to %lld",
+              (long long)batch->rank, (long long)batch->ranks - 1);
+        return STATUS_OK;
+    }
+    CHECK(!batch->config && !batch->num_overrides && batch->ranks == 1 && batch->rank == 0,
+          STATUS_INVALID, "--config, --set, --ranks and --rank go with --batch NUMBER");
     CHECK(arguments->num_files > 0, STATUS_INVALID, "which files? see `weft help inspect`");
     return STATUS_OK;
 }
@@ -361,9 +422,14 @@ static enum status inspect(const struct arguments *arguments)
 
 static int run(int argc, char **argv)
 {
-    struct arguments arguments = {.rows = 2, .first = -1, .count = 60, .side = 320};
+    struct arguments arguments = {
+        .rows = 2, .first = -1, .count = 60, .side = 320, .batch = {.number = -1, .ranks = 1}};
     enum status status = parse(argc, argv, &arguments);
-    if (status == STATUS_OK) status = inspect(&arguments);
+    if (status == STATUS_OK && arguments.batch.number >= 0) {
+        status = inspect_batch_run(&arguments.batch);
+    } else if (status == STATUS_OK) {
+        status = inspect(&arguments);
+    }
     if (status == STATUS_OK) return 0;
     fflush(stdout);
     fprintf(stderr, "weft inspect: %s\n", status_message());

@@ -294,6 +294,7 @@ enum status data_open(const struct data_config *settings, struct config *config,
 {
     memset(data, 0, sizeof *data);
     data->settings = settings;
+    data->where = config_where(config, "%s", section);
     const struct list train = {settings->sets.items, settings->sets.count, "sets"};
     const struct list eval = {settings->eval_sets.items, settings->eval_sets.count, "eval_sets"};
     enum status status = find_transforms(settings, data);
@@ -359,4 +360,11 @@ struct loader_options data_eval_options(const struct data *data, enum loader_row
         options.text_kinds = 0;
     }
     return options;
+}
+
+enum status data_loader_create(const struct data *data, const struct loader_options *options,
+                               struct loader **loader)
+{
+    enum status status = loader_create(loader, options);
+    return status == STATUS_OK ? status : status_prefix(status, "%s: data", data->where);
 }

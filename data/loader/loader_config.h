@@ -13,8 +13,8 @@
  * vocab.txt
  *
  * The usual order: config_read; tokenizer_config_load; data_open; then for each loader
- * data_loader_options, the caller's own fields (rank, size, batch, start, seed, mlm), and
- * loader_create. Not collective.
+ * data_loader_options, the caller's own fields (rank, size, batch, start, seed, mlm, and
+ * num_threads where threads is 0 and ranks share a host), and data_loader_create. Not collective.
  */
 #ifndef WEFT_DATA_LOADER_LOADER_CONFIG_H
 #define WEFT_DATA_LOADER_LOADER_CONFIG_H
@@ -83,6 +83,7 @@ enum status tokenizer_config_load(const struct tokenizer_config *settings, struc
 /* The open sets of a section. Zero-initialise; close with data_close. */
 struct data {
     const struct data_config *settings; /* borrowed */
+    const char *where;                  /* the section's place in the config; borrowed from it */
     struct store *stores[SAMPLER_MAX_SETS];
     struct loader_set sets[SAMPLER_MAX_SETS];
     int num_sets;
@@ -110,5 +111,9 @@ struct loader_options data_loader_options(const struct data *data);
 
 /* The same for evaluation: data->eval_sets in sequence, nothing random, no boxes. */
 struct loader_options data_eval_options(const struct data *data, enum loader_rows rows);
+
+/* loader_create, with the section's place in the config in front of its messages. */
+enum status data_loader_create(const struct data *data, const struct loader_options *options,
+                               struct loader **loader);
 
 #endif

@@ -2,6 +2,11 @@
 
 #include "data/store/rules.h"
 
+const uint8_t html_colours[HTML_NUM_COLOURS][3] = {
+    {230, 60, 50}, {40, 110, 220}, {30, 150, 70},  {240, 150, 20}, {140, 70, 190},
+    {0, 160, 170}, {210, 60, 140}, {120, 130, 20}, {100, 80, 60},  {250, 110, 90},
+};
+
 static void append_escaped(struct strbuf *out, char c)
 {
     switch (c) {

@@ -6,6 +6,10 @@
 
 #include "runtime/base/strbuf.h"
 
+/* Colours that tell boxes and phrases apart, RGB. */
+enum { HTML_NUM_COLOURS = 10 };
+extern const uint8_t html_colours[HTML_NUM_COLOURS][3];
+
 /* Text with <, >, & and quotes escaped, control characters as spaces and bytes that are not UTF-8
  * as the replacement character, so that a caption cannot break the page. */
 void html_append_text(struct strbuf *out, const char *text, int64_t length);

@@ -16,12 +16,7 @@
 #include "data/store/rules.h"
 #include "runtime/base/strbuf.h"
 
-enum { NUM_COLOURS = 10, MAX_TEXT = 600, MAX_LISTED_BOXES = 60 };
-
-static const uint8_t colours[NUM_COLOURS][3] = {
-    {230, 60, 50}, {40, 110, 220}, {30, 150, 70},  {240, 150, 20}, {140, 70, 190},
-    {0, 160, 170}, {210, 60, 140}, {120, 130, 20}, {100, 80, 60},  {250, 110, 90},
-};
+enum { MAX_TEXT = 600, MAX_LISTED_BOXES = 60 };
 
 struct sheet {
     const struct store *store;
@@ -66,7 +61,7 @@ static int box_colour(const struct store_boxes *boxes, int32_t index)
     while (first < index && !same_phrase(boxes, &boxes->boxes[first], &boxes->boxes[index])) {
         first++;
     }
-    return (int)(first % NUM_COLOURS);
+    return (int)(first % HTML_NUM_COLOURS);
 }
 
 /* ---- pictures ---- */
@@ -110,7 +105,7 @@ static enum status append_picture(struct sheet *sheet, int64_t index, bool with_
         for (int j = 0; j < 4; j++) {
             box[j] = (float)((double)sheet->boxes.boxes[i].xyxy[j] * scale);
         }
-        image_draw_box(&sheet->small, box, colours[box_colour(&sheet->boxes, i)], 2);
+        image_draw_box(&sheet->small, box, html_colours[box_colour(&sheet->boxes, i)], 2);
     }
     struct image_view view = image_as_view(&sheet->small);
     strbuf_clear(&sheet->encoded);
@@ -143,8 +138,8 @@ static int phrase_colour(const struct store_boxes *boxes, int64_t text, int64_t 
 
 static void open_mark(struct strbuf *html, int colour)
 {
-    strbuf_printf(html, "<b style=\"color:#%02x%02x%02x\">", colours[colour][0], colours[colour][1],
-                  colours[colour][2]);
+    strbuf_printf(html, "<b style=\"color:#%02x%02x%02x\">", html_colours[colour][0],
+                  html_colours[colour][1], html_colours[colour][2]);
 }
 
 static int64_t character_end(const struct store_text *text, int64_t at)
