@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -168,30 +169,56 @@ static enum status create_hdf5(const char *path, const struct checkpoint_state *
 /* ---- the file ---- */
 
 /*
- * Opens the file and takes `bytes` of the disk for it, so that a folder that cannot be written and
- * a full disk are known here, with the system's reason. libhdf5 gives poor reasons and does not
- * survive a full disk well.
+ * libhdf5 gives poor reasons for a write that fails, and does not survive it: it crashes at the end
+ * of the program, or waits for ever for ranks that failed. So every reason for which it could fail
+ * is looked for before it is called, by each rank for itself.
  */
+
+/* Opens the file and takes `bytes` of the disk for it. */
 static enum status reserve(const char *path, int flags, int64_t bytes)
 {
     int file = open(path, O_WRONLY | O_CLOEXEC | flags, 0666);
-    int error = file < 0 ? errno : 0;
-    CHECK(file >= 0, save_explain(STATUS_IO, 0), "%s: cannot create: %s", path, strerror(error));
-    /* File systems that cannot reserve say so, and then the writing itself will tell. */
-    if (fallocate(file, FALLOC_FL_KEEP_SIZE, 0, bytes) != 0 &&
-        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
-        error = errno;
+    int error = errno;
+    if (file < 0) {
+        status_fail(STATUS_IO, "%s: cannot create: %s", path, strerror(error));
+        return save_explain(STATUS_IO, error);
     }
+    /* File systems that cannot reserve say so, and then the writing itself will tell. */
+    bool is_full = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, bytes) != 0 &&
+                   (errno == ENOSPC || errno == EDQUOT || errno == EFBIG);
+    error = errno;
     close(file);
-    if (error == 0) return STATUS_OK;
+    if (!is_full) return STATUS_OK;
     status_fail(STATUS_IO, "%s: cannot write %lld bytes: %s", path, (long long)bytes,
                 strerror(error));
     return save_explain(STATUS_IO, error);
 }
 
+/* Whether this rank can write `bytes` to the file that rank 0 made. */
+static enum status check_access(const char *path, int64_t bytes)
+{
+    struct rlimit limit;
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    int error = errno;
+    if (file < 0) {
+        status_fail(STATUS_IO, "%s: cannot open: %s", path, strerror(error));
+        return save_explain(STATUS_IO, error);
+    }
+    close(file);
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        (int64_t)limit.rlim_cur >= bytes) {
+        return STATUS_OK;
+    }
+    status_fail(STATUS_IO, "%s: cannot write %lld bytes: %s", path, (long long)bytes,
+                strerror(EFBIG));
+    return save_explain(STATUS_IO, EFBIG);
+}
+
 static int64_t data_bytes(const struct checkpoint_state *state, const struct save_layout *layout)
 {
-    int64_t bytes = layout->parameters_bytes + 65536 +
+    /* HDF5's own bytes: some kilobytes, and the gaps that alignment makes. */
+    int64_t bytes = layout->parameters_bytes + (1 << 20) +
+                    (state->num_vectors + state->num_blobs) * (int64_t)CHECKPOINT_ALIGN +
                     layout->num_hashes * (int64_t)sizeof(struct checkpoint_hash);
     for (int v = 0; v < state->num_vectors; v++) {
         bytes += state->vectors[v].elements * (int64_t)sizeof(float);
@@ -233,6 +260,10 @@ enum status save_file_create(const char *path, const struct checkpoint_state *st
         status = reserve(path, O_CREAT | O_TRUNC, data_bytes(state, layout));
     }
     status = agree(comm, "checkpoint: reserve the file", status);
+    if (status == STATUS_OK) {
+        status = agree(comm, "checkpoint: reach the file",
+                       check_access(path, data_bytes(state, layout)));
+    }
     if (status == STATUS_OK) {
         status = agree(comm, "checkpoint: create the file", create_hdf5(path, state, comm, layout));
     }
