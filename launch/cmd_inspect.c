@@ -15,7 +15,7 @@
 
 static const char usage[] =
     "usage: weft inspect FILE... [options]\n"
-    "       weft inspect --batch NUMBER --config C [--ranks N --rank R] [--html OUT]\n"
+    "       weft inspect --batch STEP --config C [--ranks N --rank R --micro M] [--html OUT]\n"
     "\n"
     "FILE... are the shards of one set: files, quoted globs, or a folder. Prints what is inside.\n"
     "\n"
@@ -36,7 +36,8 @@ static const char usage[] =
     "      --config C     the run's config\n"
     "      --set K=V      overrides a key of it; may be repeated\n"
     "      --ranks N      of a run on N ranks (1)\n"
-    "      --rank R       the part of rank R (0)\n";
+    "      --rank R       the part of rank R (0)\n"
+    "      --micro M      micro-batch M of a step that accumulates (0)\n";
 
 enum {
     OPTION_ROWS = 256,
@@ -50,7 +51,8 @@ enum {
     OPTION_CONFIG,
     OPTION_SET,
     OPTION_RANKS,
-    OPTION_RANK
+    OPTION_RANK,
+    OPTION_MICRO
 };
 
 static const struct option long_options[] = {
@@ -66,6 +68,7 @@ static const struct option long_options[] = {
     {"set", required_argument, NULL, OPTION_SET},
     {"ranks", required_argument, NULL, OPTION_RANKS},
     {"rank", required_argument, NULL, OPTION_RANK},
+    {"micro", required_argument, NULL, OPTION_MICRO},
     {0},
 };
 
@@ -80,7 +83,7 @@ struct arguments {
     int64_t count;
     int64_t side;
     bool shows_set;             /* an option was given that speaks of a set */
-    struct inspect_batch batch; /* number -1: not asked for */
+    struct inspect_batch batch; /* step -1: not asked for */
 };
 
 static enum status parse_number(const char *name, const char *text, int64_t least, int64_t *number)
@@ -99,7 +102,9 @@ static enum status parse_batch_option(struct inspect_batch *batch, int option)
 {
     switch (option) {
     case OPTION_BATCH:
-        return parse_number("--batch", optarg, 0, &batch->number);
+        return parse_number("--batch", optarg, 0, &batch->step);
+    case OPTION_MICRO:
+        return parse_number("--micro", optarg, 0, &batch->micro);
     case OPTION_RANKS:
         TRY(parse_number("--ranks", optarg, 1, &batch->ranks));
         CHECK(batch->ranks <= 1 << 24, STATUS_INVALID, "--ranks %s: too many", optarg);
@@ -160,7 +165,7 @@ static enum status parse(int argc, char **argv, struct arguments *arguments)
     arguments->num_files = argc - optind;
     struct inspect_batch *batch = &arguments->batch;
     batch->html = arguments->html;
-    if (batch->number >= 0) {
+    if (batch->step >= 0) {
         CHECK(batch->config, STATUS_INVALID, "--batch needs the run's config: --config C");
         CHECK(arguments->num_files == 0 && !arguments->shows_set, STATUS_INVALID,
               "--batch takes its sets from the config; leave %s out",
@@ -169,8 +174,9 @@ static enum status parse(int argc, char **argv, struct arguments *arguments)
               (long long)batch->rank, (long long)batch->ranks - 1);
         return STATUS_OK;
     }
-    CHECK(!batch->config && !batch->num_overrides && batch->ranks == 1 && batch->rank == 0,
-          STATUS_INVALID, "--config, --set, --ranks and --rank go with --batch NUMBER");
+    CHECK(!batch->config && !batch->num_overrides && batch->ranks == 1 && batch->rank == 0 &&
+              batch->micro == 0,
+          STATUS_INVALID, "--config, --set, --ranks, --rank and --micro go with --batch STEP");
     CHECK(arguments->num_files > 0, STATUS_INVALID, "which files? see `weft help inspect`");
     return STATUS_OK;
 }
@@ -423,9 +429,9 @@ static enum status inspect(const struct arguments *arguments)
 static int run(int argc, char **argv)
 {
     struct arguments arguments = {
-        .rows = 2, .first = -1, .count = 60, .side = 320, .batch = {.number = -1, .ranks = 1}};
+        .rows = 2, .first = -1, .count = 60, .side = 320, .batch = {.step = -1, .ranks = 1}};
     enum status status = parse(argc, argv, &arguments);
-    if (status == STATUS_OK && arguments.batch.number >= 0) {
+    if (status == STATUS_OK && arguments.batch.step >= 0) {
         status = inspect_batch_run(&arguments.batch);
     } else if (status == STATUS_OK) {
         status = inspect(&arguments);

@@ -13,7 +13,8 @@ struct inspect_batch {
     const char *config;                           /* path of the YAML file */
     const char *overrides[INSPECT_MAX_OVERRIDES]; /* of --set */
     int num_overrides;
-    int64_t number; /* of the micro-batch */
+    int64_t step;  /* of the run, from 0 */
+    int64_t micro; /* which of the step's micro-batches */
     int64_t ranks;
     int64_t rank;
     const char *html; /* where the page goes, NULL: none */
