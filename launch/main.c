@@ -9,6 +9,7 @@ extern const struct command command_check;
 extern const struct command command_demo;
 extern const struct command command_inspect;
 extern const struct command command_pack;
+extern const struct command command_report;
 extern const struct command command_tokenizer;
 extern const struct command command_verify;
 extern const struct command command_version;
@@ -20,6 +21,7 @@ static const struct command *const commands[] = {
     &command_check,
     &command_inspect,
     &command_tokenizer,
+    &command_report,
     &command_verify,
     &command_demo,
     &command_version,
