@@ -99,37 +99,40 @@ bool golden_has(struct golden *golden, const char *name)
     return found;
 }
 
-int64_t golden_count(struct golden *golden, const char *name, int *rank, int64_t *shape)
+enum status golden_shape(struct golden *golden, const char *name, struct shape *shape)
 {
-    int64_t count = -1;
+    int rank = -1;
+    hsize_t dims[H5S_MAX_RANK];
     hdf5_lock();
     hid_t set = exists(golden->file, name) ? H5Dopen2(golden->file, name, H5P_DEFAULT) : -1;
     if (set >= 0) {
         hid_t space = H5Dget_space(set);
-        hsize_t dims[H5S_MAX_RANK];
-        int dimensions = H5Sget_simple_extent_dims(space, dims, NULL);
-        if (dimensions >= 0 && dimensions <= 8) {
-            count = H5Sget_simple_extent_npoints(space);
-            *rank = dimensions;
-            for (int i = 0; i < dimensions; i++) {
-                shape[i] = (int64_t)dims[i];
-            }
-        }
+        rank = H5Sget_simple_extent_dims(space, dims, NULL);
         H5Sclose(space);
         H5Dclose(set);
     }
     hdf5_unlock();
-    return count;
+    CHECK(set >= 0, STATUS_CORRUPT, "%s: dataset '%s' is missing", golden->path, name);
+    CHECK(rank >= 0 && rank <= SHAPE_MAX_RANK, STATUS_CORRUPT,
+          "%s: dataset '%s' has %d dimensions, more than %d", golden->path, name, rank,
+          SHAPE_MAX_RANK);
+    *shape = (struct shape){.rank = rank};
+    for (int i = 0; i < rank; i++) {
+        shape->dim[i] = (int64_t)dims[i];
+    }
+    return STATUS_OK;
 }
 
 static enum status read_as(struct golden *golden, const char *name, hid_t type, void *out,
-                           int64_t count)
+                           const struct shape *shape)
 {
-    int rank;
-    int64_t shape[8];
-    int64_t stored = golden_count(golden, name, &rank, shape);
-    CHECK(stored == count, STATUS_CORRUPT, "%s: dataset '%s' %s", golden->path, name,
-          stored < 0 ? "is missing" : "has another size than the config says");
+    struct shape stored;
+    char has[SHAPE_TEXT];
+    char wanted[SHAPE_TEXT];
+    TRY(golden_shape(golden, name, &stored));
+    CHECK(shape_equal(&stored, shape), STATUS_CORRUPT,
+          "%s: dataset '%s' is %s; by the file's config it is %s", golden->path, name,
+          shape_format(&stored, has), shape_format(shape, wanted));
     hdf5_lock();
     hid_t set = H5Dopen2(golden->file, name, H5P_DEFAULT);
     bool ok = H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0;
@@ -139,19 +142,22 @@ static enum status read_as(struct golden *golden, const char *name, hid_t type, 
     return STATUS_OK;
 }
 
-enum status golden_read_f32(struct golden *golden, const char *name, float *out, int64_t count)
+enum status golden_read_f32(struct golden *golden, const char *name, float *out,
+                            const struct shape *shape)
 {
-    return read_as(golden, name, H5T_NATIVE_FLOAT, out, count);
+    return read_as(golden, name, H5T_NATIVE_FLOAT, out, shape);
 }
 
-enum status golden_read_f64(struct golden *golden, const char *name, double *out, int64_t count)
+enum status golden_read_f64(struct golden *golden, const char *name, double *out,
+                            const struct shape *shape)
 {
-    return read_as(golden, name, H5T_NATIVE_DOUBLE, out, count);
+    return read_as(golden, name, H5T_NATIVE_DOUBLE, out, shape);
 }
 
-enum status golden_read_i32(struct golden *golden, const char *name, int32_t *out, int64_t count)
+enum status golden_read_i32(struct golden *golden, const char *name, int32_t *out,
+                            const struct shape *shape)
 {
-    return read_as(golden, name, H5T_NATIVE_INT32, out, count);
+    return read_as(golden, name, H5T_NATIVE_INT32, out, shape);
 }
 
 struct names {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/graph/tensor.h"
 
 struct golden;
 
@@ -22,14 +23,17 @@ enum status golden_text(struct golden *golden, const char *name, char **text);
 /* Whether the object exists. */
 bool golden_has(struct golden *golden, const char *name);
 
-/* Number of elements of the dataset, -1 when it does not exist; with its shape (rank 0 to 8). */
-int64_t golden_count(struct golden *golden, const char *name, int *rank, int64_t *shape);
+/* The shape of a dataset. Errors: STATUS_CORRUPT when it is missing or has too many dimensions. */
+enum status golden_shape(struct golden *golden, const char *name, struct shape *shape);
 
-/* Reads a whole dataset of `count` elements, converted by HDF5. Errors: STATUS_CORRUPT naming file
- * and dataset when it is absent or has another number of elements. */
-enum status golden_read_f32(struct golden *golden, const char *name, float *out, int64_t count);
-enum status golden_read_f64(struct golden *golden, const char *name, double *out, int64_t count);
-enum status golden_read_i32(struct golden *golden, const char *name, int32_t *out, int64_t count);
+/* Reads a whole dataset, converted by HDF5. Errors: STATUS_CORRUPT naming file and dataset when it
+ * is missing or has another shape. */
+enum status golden_read_f32(struct golden *golden, const char *name, float *out,
+                            const struct shape *shape);
+enum status golden_read_f64(struct golden *golden, const char *name, double *out,
+                            const struct shape *shape);
+enum status golden_read_i32(struct golden *golden, const char *name, int32_t *out,
+                            const struct shape *shape);
 
 /* Calls `visit` with the name of every dataset below `group`, relative to it, in alphabetical
  * order. A group that does not exist has none. Stops at the first status that is not STATUS_OK. */

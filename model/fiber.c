@@ -12,6 +12,8 @@
  */
 #include "model/fiber.h"
 
+#include <stdio.h>
+
 #include "model/heads.h"
 #include "model/roberta.h"
 #include "model/swin.h"
@@ -55,10 +57,6 @@ static const struct config_option fiber_options[] = {
                   .help = "Rate of stochastic depth at the last Swin block; 0 at the first."),
 };
 
-const struct config_table fiber_table = {
-    CONFIG_TABLE(struct fiber_config, fiber_options), .name = "fiber",
-    .help = "FIBER: Swin and RoBERTa fused in their last blocks."};
-
 static struct swin swin_of(const struct model *model)
 {
     const struct fiber_config *c = model->config;
@@ -93,33 +91,58 @@ static struct roberta roberta_of(const struct model *model)
     };
 }
 
+/* Whether the sizes fit together; *key receives the option to blame. */
+static enum status check_sizes(const struct fiber_config *c, const char **key)
+{
+    const struct model model = {.config = c};
+    struct swin swin = swin_of(&model);
+    *key = "window";
+    CHECK(swin.window >= 1, STATUS_INVALID,
+          "image_size %lld is below 32, so its window is empty; set model.window",
+          (long long)c->image_size);
+    TRY(swin_check(&swin, key));
+    int64_t blocks = c->depths.items[2] + c->depths.items[3];
+    *key = "num_fuse";
+    CHECK(c->num_fuse <= c->text_layers && c->num_fuse <= blocks, STATUS_INVALID,
+          "num_fuse %lld is more than the %lld text layers or the %lld blocks of the last two Swin "
+          "stages",
+          (long long)c->num_fuse, (long long)c->text_layers, (long long)blocks);
+    *key = "positions";
+    CHECK(c->positions >= c->max_text_len + PADDING_ID + 1, STATUS_INVALID,
+          "positions %lld is too few for texts of %lld tokens; it takes max_text_len + 2",
+          (long long)c->positions, (long long)c->max_text_len);
+    *key = "text_heads";
+    CHECK(c->hidden % c->text_heads == 0, STATUS_INVALID,
+          "text_heads %lld does not divide hidden %lld", (long long)c->text_heads,
+          (long long)c->hidden);
+    return STATUS_OK;
+}
+
 static enum status fiber_check(const void *config, struct model_facts *facts)
 {
     const struct fiber_config *c = config;
-    const struct model model = {.config = config};
-    struct swin swin = swin_of(&model);
-    CHECK(swin.window >= 1, STATUS_INVALID,
-          "model: image_size %lld is below 32, so its window is empty; set model.window",
-          (long long)c->image_size);
-    enum status status = swin_check(&swin);
+    const char *key;
+    enum status status = check_sizes(c, &key);
     if (status != STATUS_OK) return status_prefix(status, "model");
-    int64_t blocks = c->depths.items[2] + c->depths.items[3];
-    CHECK(c->num_fuse <= c->text_layers && c->num_fuse <= blocks, STATUS_INVALID,
-          "model: num_fuse %lld is more than the %lld text layers or the %lld blocks of the last "
-          "two Swin stages",
-          (long long)c->num_fuse, (long long)c->text_layers, (long long)blocks);
-    CHECK(c->positions >= c->max_text_len + PADDING_ID + 1, STATUS_INVALID,
-          "model: positions %lld is too few for texts of %lld tokens; it takes max_text_len + 2",
-          (long long)c->positions, (long long)c->max_text_len);
-    CHECK(c->hidden % c->text_heads == 0, STATUS_INVALID,
-          "model: text_heads %lld does not divide hidden %lld", (long long)c->text_heads,
-          (long long)c->hidden);
     *facts = (struct model_facts){.image_size = c->image_size,
                                   .max_text_len = c->max_text_len,
                                   .vocab = c->vocab,
                                   .hidden = c->hidden};
     return STATUS_OK;
 }
+
+static enum status check_section(const void *value, const struct config_section *section)
+{
+    const char *key;
+    if (check_sizes(value, &key) == STATUS_OK) return STATUS_OK;
+    char message[512];
+    snprintf(message, sizeof message, "%s", status_message());
+    return config_refuse(section, key, "%s", message);
+}
+
+const struct config_table fiber_table = {
+    CONFIG_TABLE(struct fiber_config, fiber_options), .name = "fiber", .check = check_section,
+    .help = "FIBER: Swin and RoBERTa fused in their last blocks."};
 
 /* The first fused block and text layer. */
 static int64_t first_block(const struct model *model, const struct swin *swin)
@@ -131,6 +154,13 @@ static int64_t first_layer(const struct model *model)
 {
     const struct fiber_config *c = model->config;
     return c->text_layers - c->num_fuse;
+}
+
+/* The last layer is no part of the prefix even when nothing is fused: its norm differs by mode. */
+static int64_t prefix_layers(const struct model *model)
+{
+    const struct fiber_config *c = model->config;
+    return c->num_fuse > 0 ? first_layer(model) : c->text_layers - 1;
 }
 
 /* [B,Y,X,C] -> [B,T,C] */
@@ -181,7 +211,7 @@ static struct model_text fiber_text_prefix(const struct model *model, struct gra
     graph_push(g, "text_transformer");
     struct tensor *x = roberta_embed(g, &roberta, ids, model->dtype);
     model_keep(model, g, x, "text/embeddings");
-    for (int64_t t = 0; t < first_layer(model); t++) {
+    for (int64_t t = 0; t < prefix_layers(model); t++) {
         x = roberta_layer(g, &roberta, t, x, &alone);
         model_keep(model, g, x, "text/layer%lld", (long long)t);
     }
@@ -225,7 +255,7 @@ static struct tensor *fiber_text_feature(const struct model *model, struct graph
     const struct roberta_layer alone = {.mask = prefix->mask};
     struct tensor *x = prefix->tokens;
     graph_push(g, "text_transformer");
-    for (int64_t t = first_layer(model); t < roberta.layers; t++) {
+    for (int64_t t = prefix_layers(model); t < roberta.layers; t++) {
         x = roberta_layer(g, &roberta, t, x, &alone);
     }
     graph_pop(g);
@@ -240,17 +270,19 @@ static struct model_pair fiber_fuse(const struct model *model, struct graph *g,
     struct roberta roberta = roberta_of(model);
     struct tensor *hidden = text->tokens;
     int64_t block = first_block(model, &swin);
-    for (int64_t t = first_layer(model); t < roberta.layers; t++, block++) {
+    for (int64_t t = prefix_layers(model); t < roberta.layers; t++) {
+        bool paired = t >= first_layer(model);
         const struct swin_text read = {.hidden = hidden, .mask = text->mask};
         const struct roberta_layer layer = {.mask = text->mask,
-                                            .image = flatten(g, image),
+                                            .image = paired ? flatten(g, image) : NULL,
                                             .no_last_norm = t == roberta.layers - 1};
         graph_push(g, "text_transformer");
         hidden = roberta_layer(g, &roberta, t, hidden, &layer);
         model_keep(model, g, hidden, "text/layer%lld", (long long)t);
         graph_pop(g);
+        if (!paired) continue;
         graph_push(g, "vit_model");
-        image = image_block(model, g, &swin, block, image, &read);
+        image = image_block(model, g, &swin, block++, image, &read);
         graph_pop(g);
     }
     struct model_pair pair;

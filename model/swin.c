@@ -32,18 +32,21 @@ int64_t swin_resolution(const struct swin *swin, int64_t stage)
     return swin->image_size / swin->patch_size >> stage;
 }
 
-enum status swin_check(const struct swin *swin)
+enum status swin_check(const struct swin *swin, const char **key)
 {
     int64_t unit = swin->patch_size << (SWIN_STAGES - 1);
+    *key = "image_size";
     CHECK(swin->image_size % unit == 0, STATUS_INVALID,
           "image_size %lld is not a multiple of %lld (patch_size %lld, halved three times)",
           (long long)swin->image_size, (long long)unit, (long long)swin->patch_size);
     for (int s = 0; s < SWIN_STAGES; s++) {
         int64_t side = swin_resolution(swin, s);
         int64_t window = swin->window < side ? swin->window : side;
+        *key = "window";
         CHECK(side % window == 0, STATUS_INVALID,
               "window %lld does not divide the %lld tokens a side of stage %d (image_size %lld)",
               (long long)window, (long long)side, s, (long long)swin->image_size);
+        *key = "heads";
         CHECK(swin_width(swin, s) % swin->heads[s] == 0, STATUS_INVALID,
               "%lld heads do not divide the %lld channels of stage %d", (long long)swin->heads[s],
               (long long)swin_width(swin, s), s);

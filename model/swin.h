@@ -29,8 +29,9 @@ void swin_locate(const struct swin *swin, int64_t block, int64_t *stage, int64_t
 int64_t swin_width(const struct swin *swin, int64_t stage);      /* channels */
 int64_t swin_resolution(const struct swin *swin, int64_t stage); /* tokens a side */
 
-/* Refuses sizes that do not divide, with a message that names them. */
-enum status swin_check(const struct swin *swin);
+/* Refuses sizes that do not divide, with a message that names them; *key receives the name of the
+ * field to blame. */
+enum status swin_check(const struct swin *swin, const char **key);
 
 /* What a block attends to when it is fused: hidden [B,L,D] and mask i32 [B,L] of as many texts as
  * images. */

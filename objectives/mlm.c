@@ -33,7 +33,12 @@ static void mlm_record(struct step *step, const void *config)
         op_reshape(g, pair.text, SHAPE(step->batch * step->model.facts.max_text_len, width));
     rows = op_gather(g, rows, step->mlm_index);
     struct tensor *logits = head_mlm(g, rows, step->model.facts.vocab);
-    if (step->verify) graph_output(g, "out/mlm_logits", logits);
+    if (step->verify) {
+        graph_output(g, "out/mlm_logits",
+                     op_reshape(g, logits,
+                                SHAPE(step->batch, step->model.facts.max_text_len,
+                                      step->model.facts.vocab)));
+    }
     struct tensor *correct = NULL;
     struct tensor *loss = op_cross_entropy(g, logits, step->mlm_targets, -100, &correct);
     loss = op_sum(g, op_mul(g, loss, step->mlm_weights), 0, 1);
