@@ -71,8 +71,8 @@ static enum status exchange_start(struct exchange *e, const struct kernel *kerne
     const int32_t *index = kernel->in[1];
     for (int64_t i = 0; i < requests; i++) {
         if (index[i] >= 0 && index[i] < e->rows * e->size) continue;
-        return status_fail(STATUS_INVALID, "%s: row %d at position %lld is outside 0..%lld",
-                           e->label, index[i], (long long)i, (long long)(e->rows * e->size) - 1);
+        return status_fail(STATUS_INVALID, "row %d at position %lld is outside 0..%lld", index[i],
+                           (long long)i, (long long)(e->rows * e->size) - 1);
     }
     if (!e->comm) return STATUS_OK;
     uint8_t *at = kernel->scratch;

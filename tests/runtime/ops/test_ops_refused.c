@@ -83,6 +83,18 @@ struct refusal {
     X(op_fill(g, DTYPE_F32, SHAPE(-3), 0), "fill: every size must be at least 1, got [-3]")        \
     X(op_fill(g, DTYPE_F32, SHAPE(1LL << 40, 1LL << 40), 0),                                       \
       "fill: [1099511627776,1099511627776] has more elements than can be addressed")               \
+    X(op_exchange_rows(g, F32(4, 2), F32(3)), "exchange_rows: rows of [4,2] by index f32 [3]")     \
+    X(op_exchange_rows(g, F32(4, 2), I32(3, 1)),                                                   \
+      "exchange_rows: rows of [4,2] by index i32 [3,1]")                                           \
+    X(op_exchange_rows(g, input(g, DTYPE_U8, SHAPE_SCALAR), I32(1)),                               \
+      "exchange_rows: rows of [] by index i32 [1]")                                                \
+    X(op_draw_negatives(g, BF16(2, 2), true, "n", NULL), "draw_negatives: bf16 [2,2]")             \
+    X(op_draw_negatives(g, F32(4), true, "n", NULL), "draw_negatives: f32 [4]")                    \
+    X(op_draw_negatives(g, F32(3, 2), false, "n", NULL),                                           \
+      "draw_negatives: [3,2] lacks columns of its positives")                                      \
+    X(op_position_ids(g, F32(2, 3), 1), "position_ids: f32 [2,3]")                                 \
+    X(op_position_ids(g, I32(6), 1), "position_ids: i32 [6]")                                      \
+    X(op_row_numbers(g, 0, true), "row_numbers: every size must be at least 1, got [0]")           \
     X(F32(2, 0), "input in0: every size must be at least 1, got [2,0]")                            \
     X(F32(-1), "input in0: every size must be at least 1, got [-1]")                               \
     X(graph_parameter_named(g, "w", SHAPE(0, 3), INIT(INIT_ONES, 0)),                              \
