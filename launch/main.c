@@ -7,6 +7,7 @@
 
 extern const struct command command_check;
 extern const struct command command_demo;
+extern const struct command command_doctor;
 extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_report;
@@ -24,6 +25,7 @@ static const struct command *const commands[] = {
     &command_report,
     &command_verify,
     &command_demo,
+    &command_doctor,
     &command_version,
 };
 /* clang-format on */
