@@ -248,6 +248,32 @@ enum status common_hash_files(const struct common_files *files, uint64_t *hash)
     return STATUS_OK;
 }
 
+static enum status scan_field(struct json_reader *reader, struct common_field *field)
+{
+    field->found = true;
+    if (field->number) return json_int(reader, field->number);
+    const char *text = NULL;
+    int64_t length = 0;
+    TRY(json_string(reader, &text, &length));
+    *field->text = group_key(text, length);
+    return STATUS_OK;
+}
+
+enum status common_scan_object(struct json_reader *reader, struct common_field *fields, int count)
+{
+    const char *key = NULL;
+    TRY(json_begin(reader, JSON_OBJECT));
+    for (;;) {
+        TRY(json_next_key(reader, &key));
+        if (!key) return STATUS_OK;
+        int i = 0;
+        while (i < count && strcmp(fields[i].key, key) != 0) {
+            i++;
+        }
+        TRY(i < count ? scan_field(reader, &fields[i]) : json_skip(reader));
+    }
+}
+
 enum status common_add_category(struct common_categories *categories, struct arena *arena,
                                 struct json_reader *reader)
 {

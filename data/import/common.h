@@ -107,6 +107,18 @@ struct common_array {
 enum status common_scan(struct library *library, struct common_files *files, const char *path,
                         const struct common_array *arrays, void *context, unsigned *found);
 
+/* A key that a scan takes out of an element; one of `number` and `text` says what it must be. */
+struct common_field {
+    const char *key;
+    int64_t *number; /* a number without fraction */
+    uint64_t *text;  /* group_key of a string */
+    bool found;      /* out */
+};
+
+/* Reads an object for its `fields` [count]; everything else is skipped, and what is not there keeps
+ * its value. Errors: json.h's. */
+enum status common_scan_object(struct json_reader *reader, struct common_field *fields, int count);
+
 /* COCO's categories: ids and names in the order of the file. Zero-initialise. */
 struct common_categories {
     const char **name; /* [count], owned, names in the arena */

@@ -40,27 +40,12 @@ static const struct import_option options[] = {
 static enum status scan_entry(void *context, struct json_reader *reader, int64_t place)
 {
     struct mdetr *set = context;
-    const char *key = NULL;
     int64_t id = -1;
     uint64_t name_key = 0;
-    bool has_id = false;
-    TRY(json_begin(reader, JSON_OBJECT));
-    for (;;) {
-        TRY(json_next_key(reader, &key));
-        if (!key) break;
-        if (strcmp(key, "id") == 0) {
-            TRY(json_int(reader, &id));
-            has_id = true;
-        } else if (strcmp(key, "file_name") == 0) {
-            const char *name = NULL;
-            int64_t length = 0;
-            TRY(json_string(reader, &name, &length));
-            name_key = group_key(name, length);
-        } else {
-            TRY(json_skip(reader));
-        }
-    }
-    if (!has_id) return json_fail(reader, "an image without \"id\"");
+    struct common_field fields[] = {{.key = "id", .number = &id},
+                                    {.key = "file_name", .text = &name_key}};
+    TRY(common_scan_object(reader, fields, 2));
+    if (!fields[0].found) return json_fail(reader, "an image without \"id\"");
     TRY(int_list_add(&set->entry_place, place));
     TRY(int_list_add(&set->entry_id, id));
     return int_list_add(&set->entry_name, (int64_t)name_key);
@@ -69,21 +54,10 @@ static enum status scan_entry(void *context, struct json_reader *reader, int64_t
 static enum status scan_box(void *context, struct json_reader *reader, int64_t place)
 {
     struct mdetr *set = context;
-    const char *key = NULL;
     int64_t image = -1;
-    bool has_image = false;
-    TRY(json_begin(reader, JSON_OBJECT));
-    for (;;) {
-        TRY(json_next_key(reader, &key));
-        if (!key) break;
-        if (strcmp(key, "image_id") == 0) {
-            TRY(json_int(reader, &image));
-            has_image = true;
-        } else {
-            TRY(json_skip(reader));
-        }
-    }
-    if (!has_image) return json_fail(reader, "an annotation without \"image_id\"");
+    struct common_field field = {.key = "image_id", .number = &image};
+    TRY(common_scan_object(reader, &field, 1));
+    if (!field.found) return json_fail(reader, "an annotation without \"image_id\"");
     TRY(int_list_add(&set->box_place, place));
     return int_list_add(&set->box_entry, image);
 }

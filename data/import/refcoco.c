@@ -39,23 +39,13 @@ static const struct import_option options[] = {
 static enum status scan_ref(void *context, struct json_reader *reader, int64_t place)
 {
     struct refcoco *set = context;
-    const char *key = NULL;
     int64_t image = -1;
-    bool wanted = set->split[0] == '\0';
-    TRY(json_begin(reader, JSON_OBJECT));
-    for (;;) {
-        TRY(json_next_key(reader, &key));
-        if (!key) break;
-        if (strcmp(key, "image_id") == 0) {
-            TRY(json_int(reader, &image));
-        } else if (strcmp(key, "split") == 0) {
-            const char *split = NULL;
-            TRY(json_string(reader, &split, NULL));
-            wanted = wanted || strcmp(split, set->split) == 0;
-        } else {
-            TRY(json_skip(reader));
-        }
-    }
+    uint64_t split = 0;
+    struct common_field fields[] = {{.key = "image_id", .number = &image},
+                                    {.key = "split", .text = &split}};
+    TRY(common_scan_object(reader, fields, 2));
+    bool wanted =
+        set->split[0] == '\0' || split == group_key(set->split, (int64_t)strlen(set->split));
     if (image < 0) return json_fail(reader, "a reference without \"image_id\"");
     if (!wanted) return STATUS_OK;
     TRY(int_list_add(&set->ref_place, place));
@@ -64,15 +54,10 @@ static enum status scan_ref(void *context, struct json_reader *reader, int64_t p
 
 static enum status scan_id(struct json_reader *reader, int64_t place, struct int_map *map)
 {
-    const char *key = NULL;
     int64_t id = -1;
     int64_t first = 0;
-    TRY(json_begin(reader, JSON_OBJECT));
-    for (;;) {
-        TRY(json_next_key(reader, &key));
-        if (!key) break;
-        TRY(strcmp(key, "id") == 0 ? json_int(reader, &id) : json_skip(reader));
-    }
+    struct common_field field = {.key = "id", .number = &id};
+    TRY(common_scan_object(reader, &field, 1));
     if (id < 0) return json_fail(reader, "an entry without \"id\"");
     TRY(int_map_put(map, (uint64_t)id, place, &first));
     if (first != place) return json_fail(reader, "a second entry with id %lld", (long long)id);

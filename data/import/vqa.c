@@ -74,14 +74,9 @@ static enum status parse_patterns(struct vqa *vqa, const struct import_args *arg
 static enum status scan_question(void *context, struct json_reader *reader, int64_t place)
 {
     struct vqa *vqa = context;
-    const char *key = NULL;
     int64_t image = -1;
-    TRY(json_begin(reader, JSON_OBJECT));
-    for (;;) {
-        TRY(json_next_key(reader, &key));
-        if (!key) break;
-        TRY(strcmp(key, "image_id") == 0 ? json_int(reader, &image) : json_skip(reader));
-    }
+    struct common_field field = {.key = "image_id", .number = &image};
+    TRY(common_scan_object(reader, &field, 1));
     if (image < 0) return json_fail(reader, "a question without \"image_id\"");
     TRY(int_list_add(&vqa->question_place, place));
     return int_list_add(&vqa->question_image, image);

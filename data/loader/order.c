@@ -16,7 +16,7 @@ static int64_t part_begin(int64_t rows, int rank, int size)
 enum status order_init(struct loader *loader)
 {
     const struct loader_options *o = &loader->options;
-    double weights[SAMPLER_MAX_SETS];
+    double weights[SAMPLER_MAX_SETS] = {0};
     int64_t rows[SAMPLER_MAX_SETS];
     for (int i = 0; i < o->num_sets; i++) {
         rows[i] = set_rows(o, i);
