@@ -48,7 +48,8 @@ FOLDERS := runtime model data objectives launch
 SOURCES := $(sort $(shell find $(FOLDERS) -name '*.c' 2>/dev/null))
 ifeq ($(CONFIG),fuzz)
 # Fuzzers feed the parsers of foreign bytes; the kernels need not be built for them.
-SOURCES := $(filter runtime/base/% runtime/backend/cpu/isa.c data/%,$(SOURCES))
+SOURCES := $(filter runtime/base/% runtime/backend/cpu/isa.c runtime/graph/tensor.c \
+  runtime/checkpoint/safetensors.c data/%,$(SOURCES))
 endif
 CU_SOURCES := $(if $(NVCC),$(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null)))
 OBJECTS := $(SOURCES:%.c=$(OUT)/%.o) $(CU_SOURCES:%.cu=$(OUT)/%.cu.o)
