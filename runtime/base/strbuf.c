@@ -1,5 +1,6 @@
 #include "runtime/base/strbuf.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,4 +115,9 @@ const char *string_nearest(const char *text, const char *const *names, int count
         }
     }
     return nearest;
+}
+
+bool string_matches(const char *name, const char *pattern)
+{
+    return strchr(pattern, '*') ? fnmatch(pattern, name, 0) == 0 : strstr(name, pattern) != NULL;
 }

@@ -38,6 +38,10 @@ void strbuf_fini(struct strbuf *buffer);
  */
 const char *string_nearest(const char *text, const char *const *names, int count);
 
+/* Whether `pattern` fits `name`: one without '*' must occur anywhere in it, one with '*' (any
+ * characters) must fit the whole of it; '?' and [..] are as in the shell. */
+bool string_matches(const char *name, const char *pattern);
+
 #ifdef __cplusplus
 }
 #endif

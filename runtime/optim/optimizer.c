@@ -6,7 +6,6 @@
  */
 #include "runtime/optim/optimizer.h"
 
-#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,15 +65,10 @@ const struct config_table optimizer_table = {
 
 /* ---- groups ---- */
 
-static bool name_matches(const char *name, const char *pattern)
-{
-    return strchr(pattern, '*') ? fnmatch(pattern, name, 0) == 0 : strstr(name, pattern) != NULL;
-}
-
 static bool group_matches(const struct optimizer_group *group, const char *name)
 {
     for (int64_t i = 0; i < group->match.count; i++) {
-        if (name_matches(name, group->match.items[i])) return true;
+        if (string_matches(name, group->match.items[i])) return true;
     }
     return false;
 }
@@ -100,7 +94,7 @@ static enum status check_groups(const struct optimizer_config *config, const str
         for (int64_t k = 0; k < group->match.count; k++) {
             bool found = false;
             for (int64_t p = 0; p < graph_num_parameters(graph) && !found; p++) {
-                found = name_matches(graph_parameter_at(graph, p)->name, group->match.items[k]);
+                found = string_matches(graph_parameter_at(graph, p)->name, group->match.items[k]);
             }
             CHECK(found, STATUS_INVALID,
                   "optimizer.groups.%lld.match: '%s' is found in no parameter name; `weft plan` "
