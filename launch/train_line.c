@@ -193,18 +193,18 @@ static const char *watch(struct train_line *line)
     line->waits = true;
     const char *what = "reading";
     const char *remedy = "put the shards on a faster disk or stripe them (lfs setstripe), or raise "
-                         "the data section's threads and prefetch";
+                         "data.threads and data.prefetch";
     double most = seconds->wait_read;
     if (seconds->wait_decode > most) {
         most = seconds->wait_decode;
         what = "decoding pictures";
-        remedy = "raise the data section's threads, give each rank more cores, or pack the "
-                 "pictures smaller (weft pack --max-side)";
+        remedy = "raise data.threads, give each rank more cores, or pack the pictures smaller "
+                 "(weft pack --max-side)";
     }
     if (seconds->wait_tokenise > most) {
         most = seconds->wait_tokenise;
         what = "tokenising";
-        remedy = "raise the data section's threads, or give each rank more cores";
+        remedy = "raise data.threads, or give each rank more cores";
     }
     snprintf(line->warning, sizeof line->warning,
              "input-bound: the last %d steps spent %.0f%% of their time waiting for data, mostly "

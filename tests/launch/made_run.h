@@ -94,7 +94,7 @@ static inline void made_steps(struct run_log *log, int64_t first, int64_t last, 
             ASSERT_OK(run_log_warning(
                 log, step,
                 "input-bound: the last 50 steps spent 12% of their time waiting for data, mostly "
-                "for decoding pictures (11%); raise the data section's threads"));
+                "for decoding pictures (11%); raise data.threads"));
         }
         if (step % 400 != 0) continue;
         char path[64];
