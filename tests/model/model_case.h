@@ -46,23 +46,29 @@ static const struct config_table model_case_table = {
 
 #define ALL_OBJECTIVES "list: [{type: mlm}, {type: itc}, {type: itm}]"
 
-/* From the inside of both sections in flow style, e.g. "family: fiber, num_fuse: 2". */
+/* From the inside of both sections in flow style, e.g. "family: fiber, num_fuse: 2", and overrides
+ * such as "model.window=4" (ended by NULL; or NULL). */
 static inline enum status model_case_read(struct model_case *c, const char *model,
-                                          const char *objectives)
+                                          const char *objectives, const char *const *overrides)
 {
     char text[2048];
+    int num_overrides = 0;
     int length = snprintf(text, sizeof text, "model: {%s}\nobjectives: {%s}\n", model, objectives);
     assert_in_range(length, 1, sizeof text - 1);
+    while (overrides && overrides[num_overrides]) {
+        num_overrides++;
+    }
     struct config *config = NULL;
-    enum status status =
-        config_read_text(&model_case_table, "case.yaml", text, (size_t)length, NULL, 0, c, &config);
+    enum status status = config_read_text(&model_case_table, "case.yaml", text, (size_t)length,
+                                          overrides, num_overrides, c, &config);
     c->config = config;
     return status;
 }
 
-static inline void model_case_make(struct model_case *c, const char *model, const char *objectives)
+static inline void model_case_make(struct model_case *c, const char *model, const char *objectives,
+                                   const char *const *overrides)
 {
-    MUST(model_case_read(c, model, objectives));
+    MUST(model_case_read(c, model, objectives, overrides));
 }
 
 static inline void model_case_free(struct model_case *c)

@@ -107,7 +107,7 @@ static struct step *base_step(void)
     static struct model_case c;
     static struct step step;
     if (step.graph) return &step;
-    model_case_make(&c, "family: fiber", ALL_OBJECTIVES);
+    model_case_make(&c, "family: fiber", ALL_OBJECTIVES, NULL);
     MUST(step_init(&step, &(struct step_options){.config = &c.objectives,
                                                  .model = c.model,
                                                  .dtype = DTYPE_F32,
