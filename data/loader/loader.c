@@ -53,6 +53,8 @@ static enum status check_options(const struct loader_options *o)
     CHECK(o->batch >= 1 && o->batch <= 1 << 24, STATUS_INVALID,
           "the micro-batch is %lld samples; it must be at least 1", (long long)o->batch);
     CHECK(o->start >= 0, STATUS_INVALID, "loader: cannot start at batch %lld", (long long)o->start);
+    CHECK(o->max_rows >= 0 && (o->max_rows == 0 || o->order == LOADER_SEQUENTIAL), STATUS_INVALID,
+          "loader: only rows in sequence can be limited");
     CHECK(!o->tokenizer || o->rows == LOADER_TEXTS, STATUS_INVALID,
           "loader: pictures without texts have nothing to tokenise");
     CHECK(!o->tokenizer || (o->text_length >= 3 && o->text_length <= 1 << 20), STATUS_INVALID,

@@ -82,6 +82,8 @@ struct loader_options {
     int64_t chunk_rows;
     int64_t window_chunks;
 
+    int64_t max_rows; /* sequential: only the first ones; 0: all */
+
     /* Pictures; NULL: none are read. Copied. A transform whose result varies in size (fine) is put
      * into the upper left of a square that holds every result, with sides divisible by 32. */
     const struct image_transform *transform;
@@ -189,7 +191,7 @@ int64_t loader_position(const struct loader *loader);
  * evaluation when sequential. */
 int64_t loader_num_batches(const struct loader *loader);
 
-/* Rows of all sets, and the samples of an epoch. */
+/* Rows of all sets (sequential: at most max_rows), and the samples of an epoch. */
 int64_t loader_num_rows(const struct loader *loader);
 int64_t loader_epoch_samples(const struct loader *loader);
 

@@ -38,7 +38,7 @@ enum status order_init(struct loader *loader)
         };
         return sampler_init(&loader->sampler, &sampler);
     }
-    int64_t all = loader->row_begin[o->num_sets];
+    int64_t all = loader_num_rows(loader);
     loader->rank_from = part_begin(all, o->rank, o->size);
     loader->rank_to = part_begin(all, o->rank + 1, o->size);
     int64_t batches = loader_num_batches(loader);
@@ -95,7 +95,10 @@ void order_describe(const struct loader *loader, int64_t turn, struct loader_bat
 
 int64_t loader_num_rows(const struct loader *loader)
 {
-    return loader->row_begin[loader->options.num_sets];
+    const struct loader_options *o = &loader->options;
+    int64_t rows = loader->row_begin[o->num_sets];
+    bool limited = o->order == LOADER_SEQUENTIAL && o->max_rows > 0 && o->max_rows < rows;
+    return limited ? o->max_rows : rows;
 }
 
 int64_t loader_num_batches(const struct loader *loader)

@@ -68,6 +68,30 @@ static void test_texts(void **state)
     }
 }
 
+/* Only the first rows, divided like all of them. */
+static void test_limit(void **state)
+{
+    (void)state;
+    int64_t next = 0;
+    for (int rank = 0; rank < 3; rank++) {
+        struct loader_options o = evaluation(LOADER_TEXTS);
+        struct loader *loader = NULL;
+        const struct loader_batch *batch = NULL;
+        o.max_rows = 10;
+        o.rank = rank;
+        o.size = 3;
+        ASSERT_OK(loader_create(&loader, &o));
+        assert_int_equal(loader_num_rows(loader), 10);
+        assert_int_equal(loader_num_batches(loader), 1);
+        ASSERT_OK(loader_next(loader, &batch));
+        for (int64_t i = 0; i < batch->count; i++) {
+            assert_int_equal(batch->row[i], next++);
+        }
+        loader_destroy(&loader);
+    }
+    assert_int_equal(next, 10);
+}
+
 static void test_images(void **state)
 {
     (void)state;
@@ -146,6 +170,9 @@ static void test_refusals(void **state)
     o.sets = sets;
     o.num_sets = 2;
     refused(&o, STATUS_INVALID, "either every set a weight or none");
+    o = f.options;
+    o.max_rows = 5;
+    refused(&o, STATUS_INVALID, "only rows in sequence");
     struct image_transform endless = {
         1, {{.kind = IMAGE_STEP_SHORT_SIDE, .num_sides = 1, .sides = {20}}}};
     o = f.options;
@@ -195,9 +222,8 @@ static void test_no_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_images),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_texts),    cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_images),   cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_no_texts),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
