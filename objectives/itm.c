@@ -26,7 +26,7 @@ static struct tensor *batch_columns(struct step *step, struct tensor *similariti
     }
     int64_t columns = step->batch * (step->columns_of_all_ranks ? step->world_size : 1);
     struct tensor *s = op_stop_gradient(g, similarities);
-    return columns == s->shape.dim[1] ? s : op_slice(g, s, 1, 0, columns);
+    return !s || columns == s->shape.dim[1] ? s : op_slice(g, s, 1, 0, columns);
 }
 
 static struct tensor *draw(struct step *step, struct tensor *similarities, const char *name,
@@ -42,10 +42,13 @@ static void draw_negatives(struct step *step)
     struct graph *g = step->graph;
     if (step->negative_image) return;
     struct tensor *entropy[2] = {NULL, NULL};
+    /* Drawn once, so it is the same draw whether or not objectives share. */
+    graph_random_scope(g, "");
     graph_push(g, "itm");
     step->negative_image = draw(step, step->text_to_image, "image", &entropy[0]);
     step->negative_text = draw(step, step->image_to_text, "text", &entropy[1]);
     graph_pop(g);
+    if (!step->share) graph_random_scope(g, itm_table.name);
     if (!entropy[0] || !entropy[1]) return;
     step_metric_add(step, "itm/negative_entropy",
                     op_sum(g, op_combine(g, entropy[0], 0.5f, entropy[1], 0.5f), 0, 1), NULL,
