@@ -7,11 +7,11 @@
 
 extern const struct command command_check;
 extern const struct command command_demo;
-extern const struct command command_doctor;
 extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_report;
 extern const struct command command_tokenizer;
+extern const struct command command_train;
 extern const struct command command_verify;
 extern const struct command command_version;
 
@@ -23,9 +23,9 @@ static const struct command *const commands[] = {
     &command_inspect,
     &command_tokenizer,
     &command_report,
+    &command_train,
     &command_verify,
     &command_demo,
-    &command_doctor,
     &command_version,
 };
 /* clang-format on */

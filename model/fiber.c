@@ -127,7 +127,8 @@ static enum status fiber_check(const void *config, struct model_facts *facts)
     *facts = (struct model_facts){.image_size = c->image_size,
                                   .max_text_len = c->max_text_len,
                                   .vocab = c->vocab,
-                                  .hidden = c->hidden};
+                                  .hidden = c->hidden,
+                                  .padding = PADDING_ID};
     return STATUS_OK;
 }
 

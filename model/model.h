@@ -20,7 +20,8 @@ struct model_facts {
     int64_t image_size;   /* S, pixels */
     int64_t max_text_len; /* L, tokens with the special ones */
     int64_t vocab;
-    int64_t hidden; /* D */
+    int64_t hidden;  /* D */
+    int64_t padding; /* id of the padding token */
 };
 
 struct model;

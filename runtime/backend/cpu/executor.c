@@ -34,6 +34,7 @@ struct executor {
     uint64_t version; /* of the parameters */
     uint64_t updated; /* the version that update-phase values were computed from */
     double reduce_wait;
+    char *found; /* executor_run.nonfinite of the current run */
 };
 
 static double now(void)
@@ -329,6 +330,9 @@ static enum status run_step(struct executor *e, int index, const struct run_cont
             return status_prefix(status, "%s: %s", step->node->path, step->node->op->name);
         }
         if (e->options.check_finite) TRY(check_finite(e, step));
+        if (e->found && !e->found[0] && check_finite(e, step) != STATUS_OK) {
+            snprintf(e->found, EXECUTOR_FOUND, "%s", status_message());
+        }
     }
     if (e->options.profile) {
         e->profile[index].seconds += now() - start;
@@ -391,6 +395,8 @@ enum status executor_run(struct executor *executor, const struct executor_run *r
     };
     int next_bucket = 0;
     e->reduce_wait = 0;
+    e->found = run->nonfinite;
+    if (e->found) e->found[0] = '\0';
     for (int i = 0; i < plan->num_steps; i++) {
         if (plan->steps[i].phase == PLAN_PHASE_UPDATE && e->updated == e->version) continue;
         TRY(run_step(e, i, &context));

@@ -56,7 +56,11 @@ struct executor_run {
     uint64_t sample_base; /* global index of this rank's first sample in this micro-batch */
     bool accumulate;      /* add to the gradients: micro-steps after the first */
     bool reduce;          /* start reducing each bucket when it is complete: the last micro-step */
+    /* Unless NULL, [EXECUTOR_FOUND] bytes: the run looks at every value it computes, writes which
+     * op made the first one that is not finite ("" for none), and goes on. Slow. */
+    char *nonfinite;
 };
+enum { EXECUTOR_FOUND = 512 };
 
 /*
  * Runs the step once. With `reduce`, returns when all buckets are reduced (summed over ranks; a

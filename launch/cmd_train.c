@@ -1,0 +1,210 @@
+/* weft train: the command around launch/trainer.h. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launch/command.h"
+#include "launch/trainer.h"
+#include "runtime/base/log.h"
+
+static const char usage[] =
+    "usage: mpirun -np N weft train CONFIG [options]\n"
+    "\n"
+    "Trains as CONFIG says (docs/config.md; weft train --print-config shows every option), on N\n"
+    "ranks. The run lives in the folder `run` of the config; the same command started again goes\n"
+    "on where its newest checkpoint is, on any number of ranks.\n"
+    "\n"
+    "      --run DIR           the run's folder, in place of the config's\n"
+    "      --set KEY=VALUE     override one value; may be given several times\n"
+    "      --resume auto       continue the run if it has a checkpoint (the default)\n"
+    "      --resume never      refuse to go on with a run that exists\n"
+    "      --resume PATH       start from this checkpoint or run\n"
+    "      --allow-changes     continue although data, batch or optimiser were changed\n"
+    "      --print-config      print the resolved config with explanations, and stop\n"
+    "      --profile           time every op and print a table at the end (rank 0)\n"
+    "      --quiet             no progress line\n"
+    "\n"
+    "SIGTERM and SIGUSR1 save a checkpoint at the end of the update and exit with code 75: start\n"
+    "the same command again. SIGINT (Ctrl-C) does the same with code 130; a second one stops at\n"
+    "once.\n";
+
+static struct trainer_signals signals;
+
+static void on_stop(int number)
+{
+    (void)number;
+    signals.stop = 1;
+}
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    if (signals.interrupt) _exit(130);
+    signals.interrupt = 1;
+}
+
+/* Before comm_create: the watchdog leaves a SIGTERM that somebody handles alone. */
+static void catch_signals(void)
+{
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    struct sigaction interrupt = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGUSR1, &stop, NULL);
+    sigaction(SIGINT, &interrupt, NULL);
+}
+
+enum { OPTION_RUN = 256, OPTION_SET, OPTION_RESUME, OPTION_CHANGES, OPTION_PRINT, OPTION_PROFILE, OPTION_QUIET };
+
+static const struct option long_options[] = {
+    {"run", required_argument, NULL, OPTION_RUN},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"resume", required_argument, NULL, OPTION_RESUME},
+    {"allow-changes", no_argument, NULL, OPTION_CHANGES},
+    {"print-config", no_argument, NULL, OPTION_PRINT},
+    {"profile", no_argument, NULL, OPTION_PROFILE},
+    {"quiet", no_argument, NULL, OPTION_QUIET},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+struct arguments {
+    struct trainer_options options;
+    char **overrides; /* [options.num_overrides] owned */
+    bool print;
+};
+
+static bool add_override(struct arguments *arguments, const char *prefix, const char *text)
+{
+    size_t count = (size_t)arguments->options.num_overrides;
+    char **grown = realloc(arguments->overrides, (count + 1) * sizeof *grown);
+    if (!grown) return false;
+    arguments->overrides = grown;
+    size_t size = strlen(prefix) + strlen(text) + 1;
+    grown[count] = malloc(size);
+    if (!grown[count]) return false;
+    snprintf(grown[count], size, "%s%s", prefix, text);
+    arguments->options.num_overrides++;
+    arguments->options.overrides = (const char *const *)arguments->overrides;
+    return true;
+}
+
+/* 0: go on; otherwise the exit code + 1. */
+static int parse(int argc, char **argv, struct arguments *arguments)
+{
+    arguments->options.resume = "auto";
+    for (int option; (option = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
+        bool ok = true;
+        switch (option) {
+        case OPTION_RUN:
+            ok = add_override(arguments, "run=", optarg);
+            break;
+        case OPTION_SET:
+            ok = add_override(arguments, "", optarg);
+            break;
+        case OPTION_RESUME:
+            arguments->options.resume = optarg;
+            break;
+        case OPTION_CHANGES:
+            arguments->options.allow_changes = true;
+            break;
+        case OPTION_PRINT:
+            arguments->print = true;
+            break;
+        case OPTION_PROFILE:
+            arguments->options.profile = true;
+            break;
+        case OPTION_QUIET:
+            arguments->options.quiet = true;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return 1;
+        default:
+            fputs(usage, stderr);
+            return 3;
+        }
+        if (!ok) return 2;
+    }
+    if (optind != argc - 1) {
+        fputs(usage, stderr);
+        return 3;
+    }
+    arguments->options.config = argv[optind];
+    return 0;
+}
+
+static int print_config(const struct arguments *arguments)
+{
+    struct train_config values;
+    struct config *config = NULL;
+    struct strbuf text = {0};
+    enum status status =
+        config_read(&train_table, arguments->options.config, arguments->options.overrides,
+                    arguments->options.num_overrides, &values, &config);
+    if (status == STATUS_OK) status = train_config_check(&values, config);
+    if (status == STATUS_OK) status = config_print(&train_table, &values, true, &text);
+    if (status == STATUS_OK) fputs(text.text, stdout);
+    if (status != STATUS_OK) log_error("%s", status_message());
+    strbuf_fini(&text);
+    config_destroy(&config);
+    return status_exit_code(status);
+}
+
+/*
+ * A failure that all ranks share ends them one by one with the same code. One that this rank met
+ * alone, in the middle of an update, ends the job: the others may be waiting for it.
+ */
+static int train(const struct arguments *arguments)
+{
+    struct comm *comm = NULL;
+    struct trainer *trainer = NULL;
+    int code = 0;
+    catch_signals();
+    enum status status = comm_create(&(struct comm_options){.require_launched_size = true}, &comm);
+    if (status != STATUS_OK) {
+        log_error("%s", status_message());
+        return status_exit_code(status);
+    }
+    status = trainer_create(&trainer, &arguments->options, comm, &signals);
+    if (status == STATUS_OK) {
+        status = trainer_run(trainer, &code);
+        if (status != STATUS_OK) {
+            code = status_exit_code(status);
+            run_output_end(&trainer->output, &(struct run_log_end){.step = trainer->done,
+                                                                   .reason = status_message(),
+                                                                   .exit_code = code});
+            comm_abort(comm, code, "%s", status_message());
+        }
+    } else {
+        code = status_exit_code(status);
+        if (comm->rank == 0) log_error("%s", status_message());
+    }
+    comm_phase_set(comm, COMM_PHASE_FINISH, "ending");
+    trainer_destroy(&trainer);
+    if (comm_finish(&comm) != STATUS_OK) {
+        if (code == 0) code = 1;
+        comm_abort(comm, code, "%s", status_message());
+    }
+    return code;
+}
+
+static int run(int argc, char **argv)
+{
+    struct arguments arguments = {0};
+    int code = parse(argc, argv, &arguments);
+    if (code == 0) code = 1 + (arguments.print ? print_config(&arguments) : train(&arguments));
+    for (int i = 0; i < arguments.options.num_overrides; i++) {
+        free(arguments.overrides[i]);
+    }
+    free(arguments.overrides);
+    return code - 1;
+}
+
+const struct command command_train = {
+    .name = "train",
+    .summary = "train a model on packed data",
+    .usage = usage,
+    .run = run,
+};

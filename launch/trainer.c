@@ -1,0 +1,343 @@
+/* Setting a run up and taking it down. The order below is that of trainer_create. */
+#include "launch/trainer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "launch/evaluate.h"
+#include "runtime/base/log.h"
+
+/* ---- config ---- */
+
+static enum status read_config(struct trainer *t)
+{
+    TRY(config_read(&train_table, t->options.config, t->options.overrides, t->options.num_overrides,
+                    &t->values, &t->config));
+    TRY(train_config_check(&t->values, t->config));
+    TRY(train_batch_divide(&t->values.batch, t->config, t->comm->size, &t->micro, &t->accumulate));
+    snprintf(t->run, sizeof t->run, "%s", t->values.run);
+    return config_print(&train_table, &t->values, false, &t->config_text);
+}
+
+/* ---- data ---- */
+
+static enum status check_tokenizer(struct trainer *t)
+{
+    struct model model;
+    TRY(model_init(&model, &t->values.model, 1));
+    int64_t size = tokenizer_vocab_size(t->tokenizer);
+    CHECK(size <= model.facts.vocab, STATUS_INVALID,
+          "%s: model.vocab is %lld, but the tokenizer %s has %lld tokens; set model.vocab to at "
+          "least that",
+          config_where(t->config, "model.vocab"), (long long)model.facts.vocab,
+          t->values.tokenizer.path, (long long)size);
+    int32_t padding = tokenizer_special(t->tokenizer, TOKENIZER_PAD);
+    CHECK(padding == model.facts.padding, STATUS_INVALID,
+          "%s: the tokenizer %s pads with id %d, but model.family %s takes %lld as padding",
+          config_where(t->config, "tokenizer"), t->values.tokenizer.path, padding,
+          t->values.model.table->name, (long long)model.facts.padding);
+    return STATUS_OK;
+}
+
+static enum status open_data(struct trainer *t)
+{
+    struct cpu_threads *threads = &t->threads;
+    TRY(cpu_threads_start(t->comm->local_rank, t->comm->local_size, threads));
+    TRY(tokenizer_config_load(&t->values.tokenizer, t->config, "tokenizer", &t->tokenizer));
+    TRY(check_tokenizer(t));
+    return data_open(&t->values.data, t->config, "data", true, &t->data);
+}
+
+/* All ranks must see the same config and the same data. */
+static enum status agree_inputs(struct trainer *t)
+{
+    TRY(comm_agree_bytes(t->comm, "the resolved config", t->config_text.text,
+                         (int64_t)t->config_text.length));
+    uint64_t prints[SAMPLER_MAX_SETS + 1] = {tokenizer_fingerprint(t->tokenizer)};
+    for (int i = 0; i < t->data.num_sets; i++) {
+        prints[i + 1] = store_fingerprint(t->data.sets[i].store);
+    }
+    return comm_agree_bytes(t->comm, "the data sets and the tokenizer", prints, sizeof prints);
+}
+
+static enum status open_loader(struct trainer *t)
+{
+    struct loader_options options = data_loader_options(&t->data);
+    struct mlm_options mlm = mlm_defaults;
+    const struct mlm_config *config = objectives_find(&t->values.objectives, "mlm");
+    options.rank = t->comm->rank;
+    options.size = t->comm->size;
+    options.batch = t->micro;
+    options.start = t->done * t->accumulate;
+    options.seed = (uint64_t)t->values.train.seed;
+    options.tokenizer = t->tokenizer;
+    options.seen = t->seen;
+    options.bad = t->bad;
+    options.stop = NULL;
+    if (config) {
+        mlm.probability = config->probability;
+        mlm.whole_word = config->whole_word;
+        options.mlm = &mlm;
+    }
+    return loader_create(&t->loader, &options);
+}
+
+/* ---- model ---- */
+
+static enum status build_model(struct trainer *t)
+{
+    static const enum plan_recompute recompute[] = {PLAN_KEEP, PLAN_RECOMPUTE_CHEAP,
+                                                    PLAN_RECOMPUTE_BLOCKS};
+    const struct train_section *train = &t->values.train;
+    const struct step_options options = {.config = &t->values.objectives,
+                                         .model = t->values.model,
+                                         .dtype = train->precision == TRAIN_BF16 ? DTYPE_BF16
+                                                                                 : DTYPE_F32,
+                                         .training = true,
+                                         .batch = t->micro,
+                                         .world_size = t->comm->size};
+    TRY(step_init(&t->step, &options));
+    const struct executor_options executor = {
+        .plan = {.recompute = recompute[train->recompute],
+                 .accumulate = t->accumulate > 1,
+                 .num_slices = t->values.optimizer.shard ? t->comm->size : 1,
+                 .num_threads = t->threads.num_threads,
+                 .runs_per_update = (int)t->accumulate},
+        .profile = t->options.profile,
+        .seed = (uint64_t)train->seed,
+        .comm = t->comm};
+    TRY(executor_create(&t->executor, t->step.graph, &executor));
+    TRY(optimizer_create(&t->optimizer, t->step.graph, &t->values.optimizer, t->comm));
+    TRY(checkpoint_parameters(t->step.graph, &t->parameters, &t->num_parameters));
+    t->sums = calloc((size_t)(t->step.num_terms + 2 * t->step.num_metrics + 2), sizeof *t->sums);
+    CHECK(t->sums, STATUS_NO_MEMORY, "out of memory");
+    executor_init_parameters(t->executor);
+    optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
+    const struct itc_config *itc = objectives_find(&t->values.objectives, "itc");
+    return feature_queue_init(&t->queue, &t->step, t->executor, itc, (uint64_t)train->seed);
+}
+
+/* ---- run folder ---- */
+
+/* mkdir -p */
+static enum status make_folder(const char *path)
+{
+    char part[3072];
+    snprintf(part, sizeof part, "%s", path);
+    for (char *at = part + 1;; at++) {
+        if (*at != '/' && *at != '\0') continue;
+        bool last = *at == '\0';
+        *at = '\0';
+        CHECK(mkdir(part, 0777) == 0 || errno == EEXIST, STATUS_IO,
+              "%s: cannot make the run folder: %s; set `run` to a place that can be written", path,
+              strerror(errno));
+        if (last) return STATUS_OK;
+        *at = '/';
+    }
+}
+
+static enum status open_run(struct trainer *t)
+{
+    enum status status = t->comm->rank == 0 ? make_folder(t->run) : STATUS_OK;
+    TRY(comm_agree_status(t->comm, "run folder", status));
+    TRY(run_lock_acquire(&t->lock, t->run, t->comm));
+    TRY(trainer_resume(t));
+    char path[4096];
+    snprintf(path, sizeof path, "%s/config.yaml", t->run);
+    status = t->comm->rank == 0 ? config_write(&train_table, &t->values, false, path) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = run_output_open(&t->output,
+                                 &(struct run_output_options){.folder = t->run,
+                                                              .rank = t->comm->rank,
+                                                              .step = t->done,
+                                                              .total_steps = t->values.train.steps,
+                                                              .every = t->values.train.log_every,
+                                                              .quiet = t->options.quiet});
+    }
+    return comm_agree_status(t->comm, "run folder", status);
+}
+
+static enum status create_all(struct trainer *t)
+{
+    TRY(comm_agree_status(t->comm, "config", read_config(t)));
+    TRY(comm_agree_status(t->comm, "data", open_data(t)));
+    TRY(agree_inputs(t));
+    TRY(comm_agree_status(t->comm, "model", build_model(t)));
+    TRY(open_run(t));
+    return comm_agree_status(t->comm, "loader", open_loader(t));
+}
+
+enum status trainer_create(struct trainer **trainer, const struct trainer_options *options,
+                           struct comm *comm, struct trainer_signals *signals)
+{
+    *trainer = NULL;
+    struct trainer *t = calloc(1, sizeof *t);
+    CHECK(t, STATUS_NO_MEMORY, "out of memory");
+    t->options = *options;
+    t->comm = comm;
+    t->signals = signals;
+    comm_phase_set(comm, COMM_PHASE_STARTUP, "setting up");
+    enum status status = create_all(t);
+    if (status != STATUS_OK) {
+        trainer_destroy(&t);
+        return status;
+    }
+    *trainer = t;
+    return STATUS_OK;
+}
+
+void trainer_destroy(struct trainer **trainer)
+{
+    struct trainer *t = *trainer;
+    if (!t) return;
+    run_output_close(&t->output);
+    loader_destroy(&t->loader);
+    checkpoint_saver_destroy(&t->saver);
+    run_lock_release(&t->lock);
+    feature_queue_fini(&t->queue);
+    optimizer_destroy(&t->optimizer);
+    executor_destroy(&t->executor);
+    step_fini(&t->step);
+    data_close(&t->data);
+    tokenizer_destroy(&t->tokenizer);
+    config_destroy(&t->config);
+    strbuf_fini(&t->config_text);
+    free(t->parameters);
+    free(t->resumed_from);
+    free(t->sums);
+    free(t);
+    *trainer = NULL;
+}
+
+/* ---- the loop ---- */
+
+static double resident_mb(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+
+static enum status log_start(struct trainer *t)
+{
+    char fingerprint[32];
+    uint64_t hash = rng_site(t->config_text.text);
+    snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)hash);
+    log_info("%s: %d ranks on %d hosts, %d threads each; batch %lld = %d x %lld x %lld; %lld "
+             "parameters; updates %lld to %lld",
+             t->run, t->comm->size, t->comm->num_hosts, t->threads.num_threads,
+             (long long)t->values.batch.global, t->comm->size, (long long)t->micro,
+             (long long)t->accumulate, (long long)graph_flat_elements(t->step.graph),
+             (long long)t->done + 1, (long long)t->values.train.steps);
+    return run_output_start(&t->output,
+                            &(struct run_log_start){.step = t->done,
+                                                    .total_steps = t->values.train.steps,
+                                                    .global_batch = t->values.batch.global,
+                                                    .ranks = t->comm->size,
+                                                    .hosts = t->comm->num_hosts,
+                                                    .threads = t->threads.num_threads,
+                                                    .host = t->comm->host,
+                                                    .config_fingerprint = fingerprint,
+                                                    .resumed_from = t->resumed_from});
+}
+
+static enum status log_update(struct trainer *t)
+{
+    const struct step *s = &t->step;
+    struct run_value losses[STEP_MAX_TERMS + 1] = {{"loss", t->report.losses[0]}};
+    struct run_value metrics[STEP_MAX_METRICS];
+    struct run_value lr = {"base", t->report.optimizer.lr};
+    for (int i = 0; i < s->num_terms; i++) {
+        losses[i + 1] = (struct run_value){s->terms[i].name, t->report.losses[i + 1]};
+    }
+    for (int i = 0; i < s->num_metrics; i++) {
+        metrics[i] = (struct run_value){s->metrics[i].name, t->report.metrics[i]};
+    }
+    return run_output_step(
+        &t->output, &(struct run_log_step){.step = t->done,
+                                           .epoch = t->batch->epoch,
+                                           .index = t->batch->index,
+                                           .losses = {losses, s->num_terms + 1},
+                                           .metrics = {metrics, s->num_metrics},
+                                           .lr = {&lr, 1},
+                                           .gradient_norm = t->report.optimizer.gradient_norm,
+                                           .samples_per_s = (double)t->values.batch.global /
+                                                            t->report.seconds.step,
+                                           .seconds = t->report.seconds,
+                                           .rss_mb = resident_mb()});
+}
+
+static enum status log_checkpoint(struct trainer *t)
+{
+    struct checkpoint_report report = checkpoint_report(t->saver);
+    return run_output_checkpoint(&t->output, &(struct run_log_checkpoint){.step = report.step,
+                                                                          .path = report.path,
+                                                                          .seconds = report.seconds,
+                                                                          .stall_s = report.stall,
+                                                                          .bytes = report.bytes});
+}
+
+/* Saves when it is time, and moves a save in flight on. A failed save is told and tried again at
+ * the next time; the former checkpoint stays. At the end it fails the run. */
+static enum status save_step(struct trainer *t, enum trainer_end end)
+{
+    bool finished = false;
+    enum status status = checkpoint_progress(t->saver, &finished);
+    if (status == STATUS_OK && finished) TRY(log_checkpoint(t));
+    bool due = t->done % t->values.checkpoint.every == 0;
+    if (status == STATUS_OK && (due || end != TRAINER_RUNNING)) status = trainer_save(t);
+    finished = false;
+    if (status == STATUS_OK && end != TRAINER_RUNNING) {
+        status = checkpoint_wait(t->saver, &finished);
+        if (status == STATUS_OK && finished) TRY(log_checkpoint(t));
+    }
+    if (status == STATUS_OK || end != TRAINER_RUNNING || status == STATUS_COMM) return status;
+    return run_output_warning(&t->output, t->done, status_message());
+}
+
+static enum status evaluate_step(struct trainer *t, enum trainer_end end)
+{
+    if (t->data.num_eval_sets == 0) return STATUS_OK;
+    int64_t every = t->values.eval.every;
+    bool due = (every > 0 && t->done % every == 0) || end == TRAINER_FINISHED;
+    if (!due || end == TRAINER_STOPPED || end == TRAINER_INTERRUPTED) return STATUS_OK;
+    run_output_clear(&t->output);
+    comm_phase_set(t->comm, COMM_PHASE_EVALUATE, "evaluation");
+    return evaluate_run(t);
+}
+
+static enum status finish(struct trainer *t, enum trainer_end end, int *exit_code)
+{
+    static const char *const reasons[] = {"", "finished", "stopped by a signal, to be continued",
+                                          "interrupted"};
+    *exit_code = end == TRAINER_FINISHED ? 0 : end == TRAINER_STOPPED ? TRAINER_REQUEUE : 130;
+    run_output_clear(&t->output);
+    if (t->options.profile && t->comm->rank == 0) executor_print_profile(t->executor, stdout);
+    log_info("%s at update %lld; %s", reasons[end], (long long)t->done, t->run);
+    return run_output_end(
+        &t->output,
+        &(struct run_log_end){.step = t->done, .reason = reasons[end], .exit_code = *exit_code});
+}
+
+enum status trainer_run(struct trainer *t, int *exit_code)
+{
+    enum trainer_end end = TRAINER_RUNNING;
+    TRY(log_start(t));
+    if (t->done >= t->values.train.steps) {
+        log_info("the run is at update %lld of %lld already; nothing to train", (long long)t->done,
+                 (long long)t->values.train.steps);
+        end = TRAINER_FINISHED;
+        TRY(evaluate_step(t, end));
+        return finish(t, end, exit_code);
+    }
+    while (end == TRAINER_RUNNING) {
+        TRY(trainer_update(t, &end));
+        TRY(log_update(t));
+        TRY(save_step(t, end));
+        TRY(evaluate_step(t, end));
+    }
+    return finish(t, end, exit_code);
+}

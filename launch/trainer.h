@@ -1,0 +1,117 @@
+/*
+ * Training: everything a run consists of, made from a config, advanced one update at a time, and
+ * put away again. launch/cmd_train.c holds the command.
+ *
+ * A run folder belongs to one job at a time (run_lock.h). Its state is layout-free: parameters,
+ * moments and queues of checkpoints load on any rank count, and the position in the data is the
+ * number of micro-batches made, which any rank count with the same ranks x micro-batch continues.
+ *
+ * All functions are collective; they fail on all ranks together, except where a rank fails alone in
+ * the middle of an update - then the caller aborts the job.
+ */
+#ifndef WEFT_LAUNCH_TRAINER_H
+#define WEFT_LAUNCH_TRAINER_H
+
+#include <signal.h>
+
+#include "launch/run_output.h"
+#include "launch/train_config.h"
+#include "objectives/queue.h"
+#include "runtime/backend/cpu/executor.h"
+#include "runtime/backend/cpu/threads.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/checkpoint/run_lock.h"
+#include "runtime/comm/comm.h"
+
+/* Exit code of a run that saved and stopped because it was asked to: start the same command again.
+ */
+enum { TRAINER_REQUEUE = 75 };
+
+struct trainer_options {
+    const char *config;           /* path */
+    const char *const *overrides; /* "a.b=value" */
+    int num_overrides;
+    const char *resume; /* "auto", "never", or a path */
+    bool allow_changes; /* resume although data, batch or optimiser differ from the checkpoint */
+    bool quiet;
+    bool profile; /* time every op, and print a table at the end */
+};
+
+/* Signals that arrived at this rank, set by handlers of the caller. */
+struct trainer_signals {
+    volatile sig_atomic_t stop;      /* SIGTERM, SIGUSR1: save and stop for a requeue */
+    volatile sig_atomic_t interrupt; /* SIGINT: save and stop */
+};
+
+enum trainer_end { TRAINER_RUNNING, TRAINER_FINISHED, TRAINER_STOPPED, TRAINER_INTERRUPTED };
+
+/* Numbers of one update, means over ranks and micro-steps. */
+struct trainer_report {
+    double losses[STEP_MAX_TERMS + 1]; /* the whole loss, then the terms */
+    double metrics[STEP_MAX_METRICS];
+    struct optimizer_report optimizer;
+    struct run_seconds seconds;
+};
+
+struct trainer {
+    struct trainer_options options;
+    struct train_config values;
+    struct config *config;
+    struct comm *comm; /* borrowed */
+    struct trainer_signals *signals;
+    struct cpu_threads threads;
+    char run[3072]; /* folder */
+    struct run_lock *lock;
+
+    struct tokenizer *tokenizer;
+    struct data data;
+    struct loader *loader;
+    const struct loader_batch *batch;
+
+    struct step step;
+    struct executor *executor;
+    struct optimizer *optimizer;
+    struct feature_queue queue;
+    int64_t micro;      /* samples of a micro-batch of this rank */
+    int64_t accumulate; /* micro-batches of an update */
+    int64_t rows_lost;  /* masked tokens beyond the planned rows, since the start */
+
+    struct checkpoint_parameter *parameters; /* table of the graph's */
+    int64_t num_parameters;
+    struct checkpoint_saver *saver;
+    char *resumed_from; /* path, NULL for a new run */
+    struct strbuf config_text;
+
+    int64_t done;        /* updates, the ones skipped included */
+    int64_t seen, bad;   /* samples of this rank's loaders before this process */
+    int64_t skipped_row; /* updates skipped in a row */
+    struct run_output output;
+    struct trainer_report report;
+    double *sums; /* scratch: [2 * metrics + terms + signals] */
+};
+
+/*
+ * Reads the config, opens data, builds the model, and resumes or initialises. `signals` is borrowed
+ * and looked at between updates. Errors: all that can be wrong with a recipe, each with its place.
+ */
+enum status trainer_create(struct trainer **trainer, const struct trainer_options *options,
+                           struct comm *comm, struct trainer_signals *signals);
+void trainer_destroy(struct trainer **trainer);
+
+/* One update: micro-batches, reduction, optimiser, numbers into trainer->report. *end tells whether
+ * training goes on; saving is the caller's. */
+enum status trainer_update(struct trainer *trainer, enum trainer_end *end);
+
+/* The whole loop from where the run is, with logs, checkpoints and evaluations. *exit_code: 0, or
+ * the code to end with after a requested stop. */
+enum status trainer_run(struct trainer *trainer, int *exit_code);
+
+/* ---- launch/trainer_state.c: checkpoints ---- */
+
+/* Opens the run folder and loads the newest checkpoint as options.resume says. */
+enum status trainer_resume(struct trainer *trainer);
+
+/* Starts saving the state; complete after checkpoint_wait or some checkpoint_progress. */
+enum status trainer_save(struct trainer *trainer);
+
+#endif

@@ -1,0 +1,229 @@
+/* One update: from micro-batches to new parameters. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "launch/trainer.h"
+#include "runtime/base/log.h"
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *data_of(struct trainer *t, const struct tensor *tensor)
+{
+    return executor_data(t->executor, tensor);
+}
+
+/* The rows that masked language modelling predicts, out of the batch's labels. */
+static void feed_masked(struct trainer *t)
+{
+    const struct loader_batch *batch = t->batch;
+    int64_t positions = t->micro * batch->text_length;
+    int64_t rows = t->step.mlm_index->shape.dim[0];
+    int32_t *index = data_of(t, t->step.mlm_index);
+    int32_t *targets = data_of(t, t->step.mlm_targets);
+    float *weights = data_of(t, t->step.mlm_weights);
+    memcpy(data_of(t, t->step.mlm_ids), batch->mlm_ids, (size_t)positions * sizeof(int32_t));
+    int64_t used = 0;
+    for (int64_t i = 0; i < positions; i++) {
+        if (batch->mlm_labels[i] == MLM_IGNORE) continue;
+        if (used == rows) {
+            if (t->rows_lost++ == 0) {
+                log_warning("more masked tokens than the %lld planned rows; the rest of this batch "
+                            "is not predicted",
+                            (long long)rows);
+            }
+            continue;
+        }
+        index[used] = (int32_t)i;
+        targets[used] = batch->mlm_labels[i];
+        weights[used++] = 1.0f;
+    }
+    for (; used < rows; used++) {
+        index[used] = 0;
+        targets[used] = MLM_IGNORE;
+        weights[used] = 0.0f;
+    }
+}
+
+static void feed(struct trainer *t)
+{
+    const struct step *s = &t->step;
+    const struct loader_batch *batch = t->batch;
+    memcpy(data_of(t, s->pixels), batch->pixels, tensor_bytes(s->pixels));
+    memcpy(data_of(t, s->ids), batch->ids, tensor_bytes(s->ids));
+    memcpy(data_of(t, s->mask), batch->mask, tensor_bytes(s->mask));
+    if (s->mlm_ids) feed_masked(t);
+}
+
+static float scalar(struct trainer *t, const struct tensor *tensor)
+{
+    return *(const float *)data_of(t, tensor);
+}
+
+/* Adds this micro-step's numbers to the sums. */
+static void collect(struct trainer *t)
+{
+    const struct step *s = &t->step;
+    double *at = t->sums;
+    for (int i = 0; i < s->num_terms; i++) {
+        *at++ += (double)scalar(t, s->terms[i].loss);
+    }
+    for (int i = 0; i < s->num_metrics; i++) {
+        *at++ += (double)scalar(t, s->metrics[i].sum);
+        *at++ +=
+            s->metrics[i].weight ? (double)scalar(t, s->metrics[i].weight) : s->metrics[i].count;
+    }
+}
+
+static enum status take_batch(struct trainer *t)
+{
+    struct loader_stats before = loader_stats(t->loader);
+    comm_phase_set(t->comm, COMM_PHASE_DATA, "waiting for a batch");
+    TRY(loader_next(t->loader, &t->batch));
+    comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
+    struct loader_stats after = loader_stats(t->loader);
+    struct run_seconds *seconds = &t->report.seconds;
+    seconds->wait_read += after.wait_read - before.wait_read;
+    seconds->wait_decode +=
+        after.wait_decode - before.wait_decode + after.wait_other - before.wait_other;
+    seconds->wait_tokenise += after.wait_tokenise - before.wait_tokenise;
+    return STATUS_OK;
+}
+
+static struct executor_run run_of(const struct trainer *t, int64_t micro_step)
+{
+    int64_t first = (micro_step * t->comm->size + t->comm->rank) * t->micro;
+    return (struct executor_run){.step = (uint64_t)t->done,
+                                 .sample_base = (uint64_t)first,
+                                 .accumulate = micro_step > 0,
+                                 .reduce = micro_step == t->accumulate - 1};
+}
+
+static enum status micro_step(struct trainer *t, int64_t m)
+{
+    TRY(take_batch(t));
+    feed(t);
+    struct executor_run run = run_of(t, m);
+    double start = now();
+    TRY(executor_run(t->executor, &run));
+    double wait = executor_reduce_wait(t->executor);
+    t->report.seconds.compute += now() - start - wait;
+    t->report.seconds.communicate += wait;
+    collect(t);
+    return feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample, t->comm);
+}
+
+/* Means over ranks and micro-steps; the signals of any rank. */
+static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
+{
+    const struct step *s = &t->step;
+    int count = s->num_terms + 2 * s->num_metrics;
+    double *flags = t->sums + count;
+    flags[0] = t->signals && t->signals->stop;
+    flags[1] = t->signals && t->signals->interrupt;
+    TRY(comm_allreduce(t->comm, "numbers of the update", t->sums, count + 2, COMM_F64, COMM_SUM));
+    const double *at = t->sums;
+    t->report.losses[0] = 0;
+    for (int i = 0; i < s->num_terms; i++) {
+        double mean = *at++ / (double)(t->comm->size * t->accumulate);
+        t->report.losses[i + 1] = mean;
+        t->report.losses[0] += s->terms[i].weight * mean;
+    }
+    for (int i = 0; i < s->num_metrics; i++, at += 2) {
+        t->report.metrics[i] = at[1] > 0 ? at[0] / at[1] : 0;
+    }
+    *end = flags[1] > 0 ? TRAINER_INTERRUPTED : flags[0] > 0 ? TRAINER_STOPPED : TRAINER_RUNNING;
+    return STATUS_OK;
+}
+
+static void apply_bounds(struct trainer *t)
+{
+    float *flat = executor_parameters(t->executor);
+    for (int i = 0; i < t->step.num_bounds; i++) {
+        const struct step_bound *bound = &t->step.bounds[i];
+        const struct parameter *p = graph_parameter_find(t->step.graph, bound->parameter);
+        flat[p->offset] = fminf(fmaxf(flat[p->offset], bound->low), bound->high);
+    }
+}
+
+/* Runs the last micro-batch again and tells which rank's op made the first value that is not
+ * finite, and for which samples. */
+static enum status explain_nonfinite(struct trainer *t)
+{
+    char found[EXECUTOR_FOUND];
+    char text[EXECUTOR_FOUND + 256];
+    struct executor_run run = run_of(t, t->accumulate - 1);
+    run.accumulate = false;
+    run.reduce = false;
+    run.nonfinite = found;
+    TRY(executor_run(t->executor, &run));
+    snprintf(text, sizeof text, "%s", "");
+    if (found[0]) {
+        snprintf(text, sizeof text, "rank %d: %s; samples %llu to %llu", t->comm->rank, found,
+                 (unsigned long long)t->batch->sample[0],
+                 (unsigned long long)t->batch->sample[t->micro - 1]);
+    }
+    char **texts = NULL;
+    TRY(comm_gather_strings(t->comm, "non-finite values", text, &texts));
+    if (!texts) return STATUS_OK;
+    const char *first = "an earlier micro-batch of this update";
+    for (int r = t->comm->size - 1; r >= 0; r--) {
+        if (texts[r][0]) first = texts[r];
+    }
+    char warning[EXECUTOR_FOUND + 512];
+    snprintf(warning, sizeof warning,
+             "update %lld was skipped: its gradient is not finite. First value: %s",
+             (long long)t->done + 1, first);
+    enum status status = run_output_warning(&t->output, t->done + 1, warning);
+    free(texts);
+    return status;
+}
+
+static enum status check_skipped(struct trainer *t)
+{
+    if (!t->report.optimizer.skipped) {
+        t->skipped_row = 0;
+        return STATUS_OK;
+    }
+    TRY(explain_nonfinite(t));
+    t->skipped_row++;
+    CHECK(t->skipped_row <= t->values.train.max_skipped, STATUS_CORRUPT,
+          "%lld updates in a row had gradients that are not finite (the last at update %lld); the "
+          "last checkpoint is untouched. Lower the learning rate, use train.precision f32, or look "
+          "at the samples named above",
+          (long long)t->skipped_row, (long long)t->done + 1);
+    return STATUS_OK;
+}
+
+enum status trainer_update(struct trainer *t, enum trainer_end *end)
+{
+    double start = now();
+    int numbers = t->step.num_terms + 2 * t->step.num_metrics + 2;
+    memset(t->sums, 0, (size_t)numbers * sizeof *t->sums);
+    t->report.seconds = (struct run_seconds){0};
+    comm_step_set(t->comm, t->done + 1);
+    for (int64_t m = 0; m < t->accumulate; m++) {
+        TRY(micro_step(t, m));
+    }
+    if (t->saver) TRY(checkpoint_settle(t->saver));
+    double update = now();
+    TRY(optimizer_step(t->optimizer, executor_parameters(t->executor),
+                       executor_gradients(t->executor),
+                       1.0 / (double)(t->comm->size * t->accumulate), t->done,
+                       t->values.train.steps, &t->report.optimizer));
+    apply_bounds(t);
+    executor_parameters_changed(t->executor);
+    t->report.seconds.update = now() - update;
+    TRY(reduce_numbers(t, end));
+    TRY(check_skipped(t));
+    t->done++;
+    if (t->done == t->values.train.steps && *end == TRAINER_RUNNING) *end = TRAINER_FINISHED;
+    t->report.seconds.step = now() - start;
+    return STATUS_OK;
+}
