@@ -55,7 +55,15 @@ static void catch_signals(void)
     sigaction(SIGINT, &interrupt, NULL);
 }
 
-enum { OPTION_RUN = 256, OPTION_SET, OPTION_RESUME, OPTION_CHANGES, OPTION_PRINT, OPTION_PROFILE, OPTION_QUIET };
+enum {
+    OPTION_RUN = 256,
+    OPTION_SET,
+    OPTION_RESUME,
+    OPTION_CHANGES,
+    OPTION_PRINT,
+    OPTION_PROFILE,
+    OPTION_QUIET
+};
 
 static const struct option long_options[] = {
     {"run", required_argument, NULL, OPTION_RUN},

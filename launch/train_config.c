@@ -58,11 +58,8 @@ static const struct config_option eval_options[] = {
                .help = "Between evaluations on data.eval_sets; 0: only at the end."),
     CONFIG_INT(struct eval_section, batch, .def = "16", .range = "[1, 65536]", .unit = "samples",
                .help = "Pictures, texts or pairs of one rank at a time."),
-    CONFIG_INT(struct eval_section, rerank, .def = "16", .range = "[0, 65536]",
-               .unit = "candidates",
+    CONFIG_INT(struct eval_section, rerank, .def = "16", .range = "[0, 1024]", .unit = "candidates",
                .help = "How many of the first by features are scored again as pairs; 0: none."),
-    CONFIG_INT(struct eval_section, max_images, .def = "0", .range = "[0, inf)", .unit = "pictures",
-               .help = "Use only the first ones; 0: all."),
 };
 static const struct config_table eval_table = {CONFIG_TABLE(struct eval_section, eval_options),
                                                .name = "eval",

@@ -36,7 +36,6 @@ struct eval_section {
     int64_t every;
     int64_t batch;
     int64_t rerank;
-    int64_t max_images;
 };
 
 struct train_config {

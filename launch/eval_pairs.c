@@ -1,0 +1,189 @@
+/*
+ * Matching scores of candidate pairs. A rank takes the pairs of its pictures, so that the part of
+ * the image tower below fusion runs once a picture; then scores are gathered.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/eval_impl.h"
+#include "model/heads.h"
+#include "runtime/base/rng.h"
+
+static int compare_pairs(const void *a, const void *b)
+{
+    const struct eval_pair *p = a;
+    const struct eval_pair *q = b;
+    if (p->image != q->image) return p->image < q->image ? -1 : 1;
+    return p->text < q->text ? -1 : p->text > q->text;
+}
+
+int64_t eval_drawn_image(const struct evaluation *e, int64_t text)
+{
+    if (e->num_images < 2) return -1;
+    struct rng_key key = rng_key(0, RNG_NEGATIVE, rng_site("evaluation"));
+    uint32_t word = rng_at(key, 0, (uint64_t)text, 0).word[0];
+    int64_t drawn = rng_below(word, (uint32_t)(e->num_images - 1));
+    return drawn + (drawn >= e->image_of[text]);
+}
+
+const struct eval_pair *eval_pair_find(const struct evaluation *e, int64_t image, int64_t text)
+{
+    const struct eval_pair key = {.image = image, .text = text};
+    if (e->num_pairs == 0) return NULL;
+    return bsearch(&key, e->pairs, (size_t)e->num_pairs, sizeof key, compare_pairs);
+}
+
+/* Adds the pair if its picture is one of this rank's. */
+static void add_pair(struct evaluation *e, int64_t image, int64_t text)
+{
+    if (image < e->first_image || image >= e->first_image + e->part_images) return;
+    e->pairs[e->num_pairs++] = (struct eval_pair){.image = image, .text = text};
+}
+
+static enum status list_pairs(struct evaluation *e)
+{
+    int64_t most = e->num_images * e->of_image.top + e->num_texts * (e->of_text.top + 2);
+    e->pairs = malloc((size_t)most * sizeof *e->pairs);
+    CHECK(e->pairs, STATUS_NO_MEMORY, "out of memory for %lld candidate pairs", (long long)most);
+    for (int64_t i = 0; i < e->num_images * e->of_image.top; i++) {
+        add_pair(e, i / e->of_image.top, e->of_image.candidate[i]);
+    }
+    for (int64_t i = 0; i < e->num_texts * e->of_text.top; i++) {
+        add_pair(e, e->of_text.candidate[i], i / e->of_text.top);
+    }
+    for (int64_t t = 0; t < e->num_texts; t++) {
+        add_pair(e, e->image_of[t], t);
+        int64_t drawn = eval_drawn_image(e, t);
+        if (drawn >= 0) add_pair(e, drawn, t);
+    }
+    qsort(e->pairs, (size_t)e->num_pairs, sizeof *e->pairs, compare_pairs);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < e->num_pairs; i++) {
+        if (i > 0 && compare_pairs(&e->pairs[i], &e->pairs[kept - 1]) == 0) continue;
+        e->pairs[kept++] = e->pairs[i];
+    }
+    e->num_pairs = kept;
+    return STATUS_OK;
+}
+
+struct pair_passes {
+    struct eval_pass image;
+    struct eval_pass pair;
+    struct tensor *prefix; /* input of the second */
+    size_t prefix_row;     /* bytes */
+    uint8_t *prefixes;     /* [batch] of the pictures at hand */
+    int64_t next;          /* first pair not scored */
+};
+
+static enum status record_passes(struct evaluation *e, struct pair_passes *p)
+{
+    TRY(eval_pass_init(e, &p->image));
+    struct step *s = &p->image.step;
+    struct tensor *prefix = step_image(s);
+    graph_output(s->graph, "eval/prefix", prefix);
+    TRY(eval_pass_ready(e, &p->image));
+    TRY(eval_pass_init(e, &p->pair));
+    s = &p->pair.step;
+    p->prefix = graph_input(s->graph, "eval/prefix", prefix->dtype, prefix->shape);
+    struct model_text text = step_text(s, s->ids);
+    struct model_pair pair = model_fuse(&s->model, s->graph, p->prefix, &text);
+    struct tensor *logits = head_itm(s->graph, pair.cls);
+    if (logits) graph_output(s->graph, "eval/match", op_cast(s->graph, logits, DTYPE_F32));
+    TRY(eval_pass_ready(e, &p->pair));
+    p->prefix_row = tensor_bytes(p->prefix) / (size_t)e->batch;
+    p->prefixes = malloc(tensor_bytes(p->prefix));
+    CHECK(p->prefixes, STATUS_NO_MEMORY, "out of memory");
+    return STATUS_OK;
+}
+
+/* Up to a batch of the pairs whose pictures are [first, end); their prefixes are at hand. */
+static enum status score_some(struct evaluation *e, struct pair_passes *p, int64_t first,
+                              int64_t end)
+{
+    const struct step *s = &p->pair.step;
+    uint8_t *prefix = executor_data(p->pair.executor, p->prefix);
+    int32_t *ids = executor_data(p->pair.executor, s->ids);
+    int32_t *mask = executor_data(p->pair.executor, s->mask);
+    size_t row = (size_t)e->length * sizeof *ids;
+    int64_t used = 0;
+    while (used < e->batch && p->next + used < e->num_pairs &&
+           e->pairs[p->next + used].image < end) {
+        const struct eval_pair *pair = &e->pairs[p->next + used];
+        memcpy(prefix + (size_t)used * p->prefix_row,
+               p->prefixes + (size_t)(pair->image - first) * p->prefix_row, p->prefix_row);
+        memcpy(ids + used * e->length, e->ids + pair->text * e->length, row);
+        memcpy(mask + used * e->length, e->mask + pair->text * e->length, row);
+        used++;
+    }
+    const float *match;
+    TRY(eval_pass_run(&p->pair, "eval/match", &match));
+    for (int64_t i = 0; i < used; i++) {
+        e->pairs[p->next + i].other = match[2 * i];
+        e->pairs[p->next + i].match = match[2 * i + 1];
+    }
+    p->next += used;
+    return STATUS_OK;
+}
+
+static enum status score_pairs(struct evaluation *e, struct pair_passes *p, struct loader *loader)
+{
+    const struct loader_batch *batch;
+    const float *prefix;
+    const struct tensor *pixels = p->image.step.pixels;
+    for (int64_t first = e->first_image;;) {
+        TRY(loader_next(loader, &batch));
+        if (batch->count == 0) return STATUS_OK;
+        memcpy(executor_data(p->image.executor, pixels), batch->pixels, tensor_bytes(pixels));
+        TRY(eval_pass_run(&p->image, "eval/prefix", &prefix));
+        memcpy(p->prefixes, prefix, tensor_bytes(p->prefix));
+        int64_t end = first + batch->count;
+        while (p->next < e->num_pairs && e->pairs[p->next].image < end) {
+            TRY(score_some(e, p, first, end));
+        }
+        first = end;
+    }
+}
+
+static enum status score_part(struct evaluation *e)
+{
+    struct pair_passes passes = {0};
+    struct loader *loader = NULL;
+    enum status status = list_pairs(e);
+    if (status == STATUS_OK) status = record_passes(e, &passes);
+    if (status == STATUS_OK) status = eval_loader(e, LOADER_IMAGES, &loader);
+    if (status == STATUS_OK) status = score_pairs(e, &passes, loader);
+    loader_destroy(&loader);
+    eval_pass_fini(&passes.image);
+    eval_pass_fini(&passes.pair);
+    free(passes.prefixes);
+    return status;
+}
+
+/* The pairs of all ranks, in order of the pictures as the ranks' parts are. */
+static enum status gather_pairs(struct evaluation *e)
+{
+    struct comm *comm = e->t->comm;
+    int64_t *counts = arena_alloc(&e->arena, (size_t)comm->size * sizeof *counts);
+    CHECK(counts, STATUS_NO_MEMORY, "out of memory");
+    int64_t bytes = e->num_pairs * (int64_t)sizeof *e->pairs;
+    TRY(comm_allgather(comm, "numbers of pairs", &bytes, counts, 1, NULL, COMM_I64));
+    int64_t total = 0;
+    for (int r = 0; r < comm->size; r++) {
+        total += counts[r];
+    }
+    struct eval_pair *all = malloc((size_t)total + 1);
+    TRY(comm_agree_status(comm, "evaluation: pairs",
+                          all ? STATUS_OK
+                              : status_fail(STATUS_NO_MEMORY, "out of memory for pairs")));
+    enum status status = comm_allgather(comm, "pairs", e->pairs, all, 0, counts, COMM_U8);
+    free(e->pairs);
+    e->pairs = all;
+    e->num_pairs = total / (int64_t)sizeof *all;
+    return status;
+}
+
+enum status eval_pairs(struct evaluation *e)
+{
+    TRY(comm_agree_status(e->t->comm, "evaluation: pairs", score_part(e)));
+    return gather_pairs(e);
+}
