@@ -87,7 +87,7 @@ static enum status record_passes(struct evaluation *e, struct pair_passes *p)
     p->prefix = graph_input(s->graph, "eval/prefix", prefix->dtype, prefix->shape);
     struct model_text text = step_text(s, s->ids);
     struct model_pair pair = model_fuse(&s->model, s->graph, p->prefix, &text);
-    struct tensor *logits = head_itm(s->graph, pair.cls);
+    struct tensor *logits = head_itm(s->graph, pair.cls, s->model.facts.init_std);
     if (logits) graph_output(s->graph, "eval/match", op_cast(s->graph, logits, DTYPE_F32));
     TRY(eval_pass_ready(e, &p->pair));
     p->prefix_row = tensor_bytes(p->prefix) / (size_t)e->batch;

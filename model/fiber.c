@@ -53,6 +53,9 @@ static const struct config_option fiber_options[] = {
                .help = "How many top pairs of blocks attend to each other."),
     CONFIG_DOUBLE(struct fiber_config, dropout, .def = "0.1", .range = "[0, 1)",
                   .help = "Rate in the text encoder: hidden states and attention."),
+    CONFIG_DOUBLE(struct fiber_config, init_std, .def = "0.02", .range = "(0, 1]",
+                  .help = "Standard deviation that matrices start with; narrow models need more, "
+                          "about 1 / sqrt(hidden)."),
     CONFIG_DOUBLE(struct fiber_config, drop_path, .def = "0.1", .range = "[0, 1)",
                   .help = "Rate of stochastic depth at the last Swin block; 0 at the first."),
 };
@@ -65,6 +68,7 @@ static struct swin swin_of(const struct model *model)
         .patch_size = c->patch_size,
         .embed_dim = c->embed_dim,
         .window = c->window ? c->window : c->image_size / 32,
+        .init_std = (float)c->init_std,
         .drop_path = model->training ? (float)c->drop_path : 0.0f,
         .samples = model->samples,
     };
@@ -86,6 +90,7 @@ static struct roberta roberta_of(const struct model *model)
         .vocab = c->vocab,
         .positions = c->positions,
         .padding = PADDING_ID,
+        .init_std = (float)c->init_std,
         .dropout = model->training ? (float)c->dropout : 0.0f,
         .samples = model->samples,
     };
@@ -128,7 +133,8 @@ static enum status fiber_check(const void *config, struct model_facts *facts)
                                   .max_text_len = c->max_text_len,
                                   .vocab = c->vocab,
                                   .hidden = c->hidden,
-                                  .padding = PADDING_ID};
+                                  .padding = PADDING_ID,
+                                  .init_std = (float)c->init_std};
     return STATUS_OK;
 }
 
@@ -222,10 +228,11 @@ static struct model_text fiber_text_prefix(const struct model *model, struct gra
 }
 
 /* Linear to the joint width, normal initialisation. */
-static struct tensor *transform(struct graph *g, const char *name, struct tensor *x, int64_t width)
+static struct tensor *transform(const struct model *model, struct graph *g, const char *name,
+                                struct tensor *x)
 {
-    const struct layer_linear normal = {.init = INIT_NORMAL};
-    return layer_linear(g, name, x, width, &normal);
+    const struct layer_linear plain = {.init = INIT(INIT_NORMAL, model->facts.init_std)};
+    return layer_linear(g, name, x, model->facts.hidden, &plain);
 }
 
 /* [B,T,D] -> [B,D]: the first token. */
@@ -245,8 +252,9 @@ static struct tensor *fiber_image_feature(const struct model *model, struct grap
     }
     x = layer_norm(g, "norm", flatten(g, x), 1e-5f);
     graph_pop(g);
-    x = transform(g, "cross_modal_image_transform_itc", x, model->facts.hidden);
-    return head_pooler(g, "cross_modal_image_pooler_itc", op_mean(g, x, 1, 2));
+    x = transform(model, g, "cross_modal_image_transform_itc", x);
+    return head_pooler(g, "cross_modal_image_pooler_itc", op_mean(g, x, 1, 2),
+                       model->facts.init_std);
 }
 
 static struct tensor *fiber_text_feature(const struct model *model, struct graph *g,
@@ -260,8 +268,8 @@ static struct tensor *fiber_text_feature(const struct model *model, struct graph
         x = roberta_layer(g, &roberta, t, x, &alone);
     }
     graph_pop(g);
-    x = transform(g, "cross_modal_text_transform_itc", x, model->facts.hidden);
-    return head_pooler(g, "cross_modal_text_pooler_itc", first_token(g, x));
+    x = transform(model, g, "cross_modal_text_transform_itc", x);
+    return head_pooler(g, "cross_modal_text_pooler_itc", first_token(g, x), model->facts.init_std);
 }
 
 static struct model_pair fiber_fuse(const struct model *model, struct graph *g,
@@ -287,12 +295,12 @@ static struct model_pair fiber_fuse(const struct model *model, struct graph *g,
         graph_pop(g);
     }
     struct model_pair pair;
-    pair.text = transform(g, "cross_modal_text_transform", hidden, model->facts.hidden);
-    pair.image =
-        transform(g, "cross_modal_image_transform", flatten(g, image), model->facts.hidden);
+    pair.text = transform(model, g, "cross_modal_text_transform", hidden);
+    pair.image = transform(model, g, "cross_modal_image_transform", flatten(g, image));
     struct tensor *cls[] = {
-        head_pooler(g, "cross_modal_text_pooler", first_token(g, pair.text)),
-        head_pooler(g, "cross_modal_image_pooler", op_mean(g, pair.image, 1, 2)),
+        head_pooler(g, "cross_modal_text_pooler", first_token(g, pair.text), model->facts.init_std),
+        head_pooler(g, "cross_modal_image_pooler", op_mean(g, pair.image, 1, 2),
+                    model->facts.init_std),
     };
     pair.cls = op_concat(g, cls, 2, 1);
     return pair;

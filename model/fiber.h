@@ -24,6 +24,7 @@ struct fiber_config {
     int64_t positions;
     int64_t num_fuse;
     double dropout;
+    double init_std;
     double drop_path;
 };
 

@@ -10,8 +10,7 @@ struct tensor *layer_linear(struct graph *g, const char *name, struct tensor *x,
 {
     if (!x) return NULL;
     graph_push(g, "%s", name);
-    struct tensor *w =
-        graph_parameter(g, "weight", SHAPE(n, layer_width(x)), INIT(options->init, LAYER_INIT_STD));
+    struct tensor *w = graph_parameter(g, "weight", SHAPE(n, layer_width(x)), options->init);
     struct tensor *b =
         options->no_bias ? NULL : graph_parameter(g, "bias", SHAPE(n), INIT(INIT_ZEROS, 0));
     struct tensor *y = options->gelu ? op_linear_gelu(g, x, w, b) : op_linear(g, x, w, b);

@@ -7,13 +7,9 @@
 
 #include "runtime/ops/ops.h"
 
-/* How matrices start: FIBER's Swin by a truncated normal, its text and fusion layers by a normal,
- * both of this standard deviation. */
-#define LAYER_INIT_STD 0.02f
-
 /* name.weight [N,K] and name.bias [N] (absent without `bias`): x [...,K] -> [...,N]. */
 struct layer_linear {
-    enum init_kind init;
+    struct init init; /* of the weight; the bias starts at zero */
     bool no_bias;
     bool gelu; /* exact GELU on the result */
 };

@@ -22,6 +22,7 @@ struct model_facts {
     int64_t vocab;
     int64_t hidden;  /* D */
     int64_t padding; /* id of the padding token */
+    float init_std;  /* standard deviation that matrices start with */
 };
 
 struct model;

@@ -3,12 +3,15 @@
 
 #define ROBERTA_EPS 1e-5f
 
-static const struct layer_linear normal = {.init = INIT_NORMAL};
+static struct init init_of(const struct roberta *roberta)
+{
+    return INIT(INIT_NORMAL, roberta->init_std);
+}
 
 struct tensor *roberta_embed(struct graph *g, const struct roberta *roberta, struct tensor *ids,
                              enum dtype dtype)
 {
-    const struct init init = INIT(INIT_NORMAL, LAYER_INIT_STD);
+    const struct init init = init_of(roberta);
     int64_t width = roberta->hidden;
     graph_push(g, "embeddings");
     struct tensor *words =
@@ -31,15 +34,16 @@ static struct tensor *attend(struct graph *g, const struct roberta *roberta, str
                              struct tensor *source, struct tensor *mask)
 {
     int64_t width = roberta->hidden;
+    const struct layer_linear plain = {.init = init_of(roberta)};
     const struct attention_options options = {
         .heads = roberta->heads, .dropout = roberta->dropout, .samples = roberta->samples};
     graph_push(g, "self");
-    struct tensor *q = layer_linear(g, "query", x, width, &normal);
-    struct tensor *k = layer_linear(g, "key", source, width, &normal);
-    struct tensor *v = layer_linear(g, "value", source, width, &normal);
+    struct tensor *q = layer_linear(g, "query", x, width, &plain);
+    struct tensor *k = layer_linear(g, "key", source, width, &plain);
+    struct tensor *v = layer_linear(g, "value", source, width, &plain);
     struct tensor *y = op_attention(g, q, k, v, mask, &options);
     graph_pop(g);
-    y = layer_linear(g, "output.dense", y, width, &normal);
+    y = layer_linear(g, "output.dense", y, width, &plain);
     return op_dropout(g, y, roberta->dropout, roberta->samples, "output.dropout");
 }
 
@@ -68,9 +72,10 @@ struct tensor *roberta_layer(struct graph *g, const struct roberta *roberta, int
     graph_pop(g);
     if (options->image) s = attend_to_image(g, roberta, s, options->image);
     struct tensor *u = layer_add_norm(g, "attention.output.LayerNorm", s, x, ROBERTA_EPS, NULL);
-    const struct layer_linear gelu = {.init = INIT_NORMAL, .gelu = true};
+    const struct layer_linear plain = {.init = init_of(roberta)};
+    const struct layer_linear gelu = {.init = init_of(roberta), .gelu = true};
     struct tensor *f = layer_linear(g, "intermediate.dense", u, roberta->ffn, &gelu);
-    f = layer_linear(g, "output.dense", f, roberta->hidden, &normal);
+    f = layer_linear(g, "output.dense", f, roberta->hidden, &plain);
     f = op_dropout(g, f, roberta->dropout, roberta->samples, "output.dropout");
     struct tensor *y = options->no_last_norm
                            ? op_add(g, f, u)
@@ -89,7 +94,7 @@ void roberta_dead_parameters(struct graph *g, const struct roberta *roberta, int
         graph_pop(g);
     }
     graph_push(g, "pooler.dense");
-    layer_dead_parameter(g, "weight", SHAPE(width, width), INIT(INIT_NORMAL, LAYER_INIT_STD));
+    layer_dead_parameter(g, "weight", SHAPE(width, width), init_of(roberta));
     layer_dead_parameter(g, "bias", SHAPE(width), INIT(INIT_ZEROS, 0));
     graph_pop(g);
 }

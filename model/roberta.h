@@ -15,6 +15,7 @@ struct roberta {
     int64_t vocab;
     int64_t positions; /* rows of the position table: longest text + padding id + 1 */
     int64_t padding;   /* id of the padding token */
+    float init_std;    /* of matrices and tables: normal */
     float dropout;     /* hidden states and attention probabilities */
     int64_t samples;   /* see op_dropout */
 };

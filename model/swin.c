@@ -3,7 +3,10 @@
 
 #define SWIN_EPS 1e-5f
 
-static const struct layer_linear trunc_normal = {.init = INIT_TRUNC_NORMAL};
+static struct init init_of(const struct swin *swin)
+{
+    return INIT(INIT_TRUNC_NORMAL, swin->init_std);
+}
 
 int64_t swin_num_blocks(const struct swin *swin)
 {
@@ -60,8 +63,8 @@ struct tensor *swin_embed(struct graph *g, const struct swin *swin, struct tenso
     int64_t side = swin_resolution(swin, 0);
     graph_push(g, "patch_embed");
     graph_push(g, "proj");
-    struct tensor *w = graph_parameter(g, "weight", SHAPE(swin->embed_dim, 3, patch, patch),
-                                       INIT(INIT_TRUNC_NORMAL, LAYER_INIT_STD));
+    struct tensor *w =
+        graph_parameter(g, "weight", SHAPE(swin->embed_dim, 3, patch, patch), init_of(swin));
     struct tensor *b = graph_parameter(g, "bias", SHAPE(swin->embed_dim), INIT(INIT_ZEROS, 0));
     struct tensor *x = op_patch_embed(g, pixels, w, b);
     graph_pop(g);
@@ -80,16 +83,17 @@ static struct tensor *attend_to_text(struct graph *g, const struct swin *swin, i
 {
     if (!o) return NULL;
     int64_t width = swin_width(swin, stage);
+    const struct layer_linear plain = {.init = init_of(swin)};
     struct shape grid = o->shape;
     struct tensor *alpha = graph_parameter(g, "alpha_i2t", SHAPE(1), INIT(INIT_ZEROS, 0));
     struct tensor *q = layer_norm(g, "norm_i2t_i", o, SWIN_EPS);
-    q = layer_linear(g, "qkv_i2t", q, width, &trunc_normal);
+    q = layer_linear(g, "qkv_i2t", q, width, &plain);
     q = op_reshape(g, q, SHAPE(grid.dim[0], grid.dim[1] * grid.dim[2], width));
-    struct tensor *kv = layer_linear(g, "qkv_text_i2t", text->hidden, 2 * width, &trunc_normal);
+    struct tensor *kv = layer_linear(g, "qkv_text_i2t", text->hidden, 2 * width, &plain);
     const struct attention_options options = {.heads = swin->heads[stage],
                                               .samples = swin->samples};
     struct tensor *c = op_attention_kv(g, q, kv, text->mask, &options);
-    c = layer_linear(g, "proj_i2t", c, width, &trunc_normal);
+    c = layer_linear(g, "proj_i2t", c, width, &plain);
     return op_add_gated(g, o, op_reshape(g, c, grid), alpha);
 }
 
@@ -97,17 +101,17 @@ static struct tensor *attention(struct graph *g, const struct swin *swin, int64_
                                 int64_t index, struct tensor *h, const struct swin_text *text)
 {
     int64_t width = swin_width(swin, stage);
+    const struct layer_linear plain = {.init = init_of(swin)};
     int64_t side = swin_resolution(swin, stage);
     int64_t window = swin->window < side ? swin->window : side;
     int64_t shift = index % 2 == 1 && side > window ? window / 2 : 0;
     graph_push(g, "attn");
-    struct tensor *qkv = layer_linear(g, "qkv", h, 3 * width, &trunc_normal);
-    struct tensor *table =
-        graph_parameter(g, "relative_position_bias_table",
-                        SHAPE((2 * window - 1) * (2 * window - 1), swin->heads[stage]),
-                        INIT(INIT_TRUNC_NORMAL, LAYER_INIT_STD));
+    struct tensor *qkv = layer_linear(g, "qkv", h, 3 * width, &plain);
+    struct tensor *table = graph_parameter(
+        g, "relative_position_bias_table",
+        SHAPE((2 * window - 1) * (2 * window - 1), swin->heads[stage]), init_of(swin));
     struct tensor *o = op_window_attention(g, qkv, table, swin->heads[stage], window, shift);
-    o = layer_linear(g, "proj", o, width, &trunc_normal);
+    o = layer_linear(g, "proj", o, width, &plain);
     if (text) o = attend_to_text(g, swin, stage, o, text);
     graph_pop(g);
     return o;
@@ -132,9 +136,10 @@ struct tensor *swin_block(struct graph *g, const struct swin *swin, int64_t bloc
         h = layer_norm(g, "norm2", x, SWIN_EPS);
     }
     graph_push(g, "mlp");
-    const struct layer_linear gelu = {.init = INIT_TRUNC_NORMAL, .gelu = true};
+    const struct layer_linear plain = {.init = init_of(swin)};
+    const struct layer_linear gelu = {.init = init_of(swin), .gelu = true};
     h = layer_linear(g, "fc1", h, 4 * layer_width(x), &gelu);
-    h = layer_linear(g, "fc2", h, layer_width(x), &trunc_normal);
+    h = layer_linear(g, "fc2", h, layer_width(x), &plain);
     graph_pop(g);
     x = layer_residual(g, x, h, rate, swin->samples, "drop_path2");
     graph_block_end(g);
@@ -149,7 +154,7 @@ struct tensor *swin_downsample_after(struct graph *g, const struct swin *swin, i
     int64_t index;
     swin_locate(swin, block, &stage, &index);
     if (!x || index != swin->depths[stage] - 1 || stage == SWIN_STAGES - 1) return x;
-    const struct layer_linear reduction = {.init = INIT_TRUNC_NORMAL, .no_bias = true};
+    const struct layer_linear reduction = {.init = init_of(swin), .no_bias = true};
     graph_push(g, "layers.%lld.downsample", (long long)stage);
     x = layer_norm(g, "norm", op_patch_merge(g, x), SWIN_EPS);
     x = layer_linear(g, "reduction", x, swin_width(swin, stage + 1), &reduction);

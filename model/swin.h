@@ -19,6 +19,7 @@ struct swin {
     int64_t depths[SWIN_STAGES];
     int64_t heads[SWIN_STAGES];
     int64_t window;  /* tokens */
+    float init_std;  /* of matrices and tables: truncated normal */
     float drop_path; /* rate of the last block; linear from 0 */
     int64_t samples; /* see op_dropout */
 };

@@ -100,7 +100,7 @@ static void itm_record(struct step *step, const void *config)
     struct graph *g = step->graph;
     int64_t b = step->batch;
     draw_negatives(step);
-    struct tensor *logits = head_itm(g, fuse_pairs(step).cls);
+    struct tensor *logits = head_itm(g, fuse_pairs(step).cls, step->model.facts.init_std);
     if (!logits) return;
     if (step->verify) graph_output(g, "out/itm_logits", logits);
     struct tensor *labels[] = {op_fill(g, DTYPE_I32, SHAPE(b), 1.0f),

@@ -32,7 +32,7 @@ static void mlm_record(struct step *step, const void *config)
     struct tensor *rows =
         op_reshape(g, pair.text, SHAPE(step->batch * step->model.facts.max_text_len, width));
     rows = op_gather(g, rows, step->mlm_index);
-    struct tensor *logits = head_mlm(g, rows, step->model.facts.vocab);
+    struct tensor *logits = head_mlm(g, rows, step->model.facts.vocab, step->model.facts.init_std);
     if (step->verify) {
         graph_output(g, "out/mlm_logits",
                      op_reshape(g, logits,
