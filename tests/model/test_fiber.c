@@ -172,13 +172,13 @@ static void fill_inputs(struct executor *e, const struct recorded *r)
 static struct tensor *finish_text(struct recorded *r, struct tensor *hidden)
 {
     struct graph *g = r->g;
-    const struct layer_linear normal = {.init = INIT_NORMAL};
+    const struct layer_linear normal = {.init = INIT(INIT_NORMAL, 0.02f)};
     graph_push(g, "text_transformer.encoder.layer.%d.output", LAYERS - 1);
     struct tensor *x = layer_norm(g, "LayerNorm", hidden, 1e-5f);
     graph_pop(g);
     x = layer_linear(g, "cross_modal_text_transform_itc", x, r->model.facts.hidden, &normal);
     x = op_reshape(g, op_slice(g, x, 1, 0, 1), SHAPE(BATCH, r->model.facts.hidden));
-    return op_l2_normalize(g, head_pooler(g, "cross_modal_text_pooler_itc", x), 0);
+    return op_l2_normalize(g, head_pooler(g, "cross_modal_text_pooler_itc", x, 0.02f), 0);
 }
 
 struct towers {
