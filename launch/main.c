@@ -6,6 +6,7 @@
 #include "runtime/base/strbuf.h"
 
 extern const struct command command_check;
+extern const struct command command_compare;
 extern const struct command command_demo;
 extern const struct command command_inspect;
 extern const struct command command_pack;
@@ -24,6 +25,7 @@ static const struct command *const commands[] = {
     &command_tokenizer,
     &command_report,
     &command_train,
+    &command_compare,
     &command_verify,
     &command_demo,
     &command_version,

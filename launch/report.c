@@ -6,73 +6,17 @@
 #include "launch/report.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "data/store/html.h"
 #include "launch/progress.h"
 #include "launch/report_impl.h"
-#include "runtime/base/file_io.h"
 
 enum { REQUEUE_EXIT_CODE = 75 };
-
-/* ---- texts ---- */
-
-void report_text(struct strbuf *html, const char *text)
-{
-    if (text) html_append_text(html, text, (int64_t)strlen(text));
-}
-
-const char *report_duration(double seconds, char *text, size_t size)
-{
-    int64_t whole = isfinite(seconds) && seconds > 0 ? (int64_t)(seconds + 0.5) : 0;
-    int64_t minutes = whole / 60;
-    int64_t hours = minutes / 60;
-    if (hours >= 48) {
-        snprintf(text, size, "%lld d %lld h", (long long)(hours / 24), (long long)(hours % 24));
-    } else if (hours > 0) {
-        snprintf(text, size, "%lld h %02lld min", (long long)hours, (long long)(minutes % 60));
-    } else if (minutes > 0) {
-        snprintf(text, size, "%lld min %02lld s", (long long)minutes, (long long)(whole % 60));
-    } else {
-        snprintf(text, size, "%.3g s", seconds);
-    }
-    return text;
-}
-
-const char *report_time(double time, char *text, size_t size)
-{
-    time_t seconds = isfinite(time) ? (time_t)time : 0;
-    struct tm parts;
-    strftime(text, size, "%Y-%m-%d %H:%M UTC", gmtime_r(&seconds, &parts));
-    return text;
-}
-
-static void append_pieces(struct strbuf *html, const char *const *pieces)
-{
-    for (; *pieces; pieces++) {
-        strbuf_append(html, *pieces);
-    }
-}
-
-static const char *base_name(const char *path)
-{
-    size_t length = strlen(path);
-    while (length > 1 && path[length - 1] == '/') {
-        length--;
-    }
-    size_t begin = length;
-    while (begin > 0 && path[begin - 1] != '/') {
-        begin--;
-    }
-    return path + begin;
-}
 
 /* ---- head ---- */
 
@@ -112,27 +56,17 @@ static void append_state(struct report *report)
 static void append_head(struct report *report)
 {
     struct strbuf *html = &report->html;
-    const char *name = base_name(report->run);
-    char *end = NULL;
-    char *title = strdup(name);
-    if (!title) {
+    char *name = report_run_name(&report->arena, report->run);
+    if (!name) {
         html->failed = true;
         return;
     }
-    for (end = title + strlen(title); end > title && end[-1] == '/';) {
-        *--end = '\0';
-    }
-    strbuf_append(html, "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta "
-                        "name=viewport content=\"width=device-width\"><title>");
-    report_text(html, title);
-    strbuf_append(html, " \xC2\xB7 weft report</title><style>");
-    append_pieces(html, report_css);
-    strbuf_append(html, "</style></head><body><main>\n<header><h1>");
-    report_text(html, title);
+    report_page_begin(html, name, "weft report");
+    strbuf_append(html, "<header><h1>");
+    report_text(html, name);
     strbuf_append(html, "</h1>");
     append_state(report);
     strbuf_append(html, "</header>\n");
-    free(title);
 }
 
 /* ---- tiles ---- */
@@ -399,34 +333,9 @@ static enum status make_page(struct report *report)
     append_starts(report);
     append_checkpoints(report);
     append_config(report);
-    strbuf_append(html, "</main>\n<script type=\"application/json\" id=data>[");
-    if (report->charts.data.length) strbuf_append(html, report->charts.data.text);
-    strbuf_append(html, "]</script>\n<script>");
-    append_pieces(html, report_js);
-    strbuf_append(html, "</script></body></html>\n");
-    CHECK(!html->failed && !report->charts.data.failed, STATUS_NO_MEMORY,
-          "%s: out of memory for the report", report->run);
+    report_page_end(html, &report->charts);
+    CHECK(!html->failed, STATUS_NO_MEMORY, "%s: out of memory for the report", report->run);
     return STATUS_OK;
-}
-
-static enum status write_page(const struct strbuf *html, const char *path)
-{
-    char *temporary = malloc(strlen(path) + sizeof ".tmp");
-    CHECK(temporary, STATUS_NO_MEMORY, "%s: out of memory", path);
-    sprintf(temporary, "%s.tmp", path);
-    enum status status = STATUS_OK;
-    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0) {
-        status = status_fail(STATUS_IO, "%s: cannot create: %s; give another file with --output",
-                             temporary, strerror(errno));
-    } else {
-        status = file_write_at(file, temporary, html->text, (int64_t)html->length, 0);
-        close(file);
-        if (status == STATUS_OK) status = file_rename(temporary, path);
-        if (status != STATUS_OK) remove(temporary);
-    }
-    free(temporary);
-    return status;
 }
 
 static void report_fini(struct report *report)
@@ -448,7 +357,7 @@ enum status report_write(const char *run, const char *path)
     if (status == STATUS_OK) status = make_page(report);
     if (status == STATUS_OK) {
         const char *to = path ? path : arena_printf(&report->arena, "%s/report.html", run);
-        status = to ? write_page(&report->html, to)
+        status = to ? report_page_write(&report->html, to)
                     : status_fail(STATUS_NO_MEMORY, "%s: out of memory", run);
     }
     report_fini(report);

@@ -157,13 +157,14 @@ static void append_axes(struct strbuf *html, const struct chart *chart, const st
     }
 }
 
-static void append_points(struct strbuf *html, const struct axes *axes, const double *x,
-                          const double *y, int64_t count)
+static void append_points(struct strbuf *html, const struct axes *axes, const struct chart *chart,
+                          const double *y)
 {
+    const double *x = chart->x;
     bool pen = false;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < chart->count; i++) {
         if (!isfinite(y[i])) {
-            pen = false;
+            pen = pen && chart->bridge;
             continue;
         }
         double at = py(axes, y[i]);
@@ -205,7 +206,7 @@ static void append_line(struct strbuf *html, const struct axes *axes, const stru
     int colour = line % CHART_COLOURS;
     if (!chart->smooth) {
         strbuf_printf(html, "<path class=\"line c%d\" d=\"", colour);
-        append_points(html, axes, chart->x, values, chart->count);
+        append_points(html, axes, chart, values);
         strbuf_append(html, "\"/>");
         if (chart->count <= 40) append_dots(html, axes, chart, line);
         return;
@@ -217,9 +218,9 @@ static void append_line(struct strbuf *html, const struct axes *axes, const stru
     }
     smooth(values, chart->count, mean);
     strbuf_printf(html, "<path class=\"raw c%d\" d=\"", colour);
-    append_points(html, axes, chart->x, values, chart->count);
+    append_points(html, axes, chart, values);
     strbuf_printf(html, "\"/><path class=\"line c%d\" data-line=%d d=\"", colour, line);
-    append_points(html, axes, chart->x, mean, chart->count);
+    append_points(html, axes, chart, mean);
     strbuf_append(html, "\"/>");
     free(mean);
 }

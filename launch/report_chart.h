@@ -30,6 +30,7 @@ struct chart {
     bool smooth;         /* draw the values faintly and their mean above */
     bool stack;          /* areas on top of each other, 0 to 1 */
     bool percent;        /* values are fractions */
+    bool bridge;         /* lines go over values that are missing */
     bool from_zero;      /* the axis begins at 0 */
     const double *marks; /* x of vertical lines: where a run was resumed */
     int num_marks;

@@ -52,6 +52,17 @@ const char *report_duration(double seconds, char *text, size_t size);
 /* "2026-11-22 14:03 UTC". Returns `text`. */
 const char *report_time(double time, char *text, size_t size);
 
+/* The last part of the run's real path, in the arena; NULL when memory is out. */
+char *report_run_name(struct arena *arena, const char *run);
+
+/* The page up to its <main>, with "TITLE - KIND" as the title; and from there to its end, with the
+ * charts' numbers and the script. */
+void report_page_begin(struct strbuf *html, const char *title, const char *kind);
+void report_page_end(struct strbuf *html, const struct chart_page *charts);
+
+/* Writes the page to `path`, replaced as a whole. Errors: STATUS_IO, STATUS_NO_MEMORY. */
+enum status report_page_write(const struct strbuf *html, const char *path);
+
 /* Reads the results in RUN/eval. What cannot be read is counted. Errors: STATUS_NO_MEMORY. */
 enum status report_read_evals(struct report *report);
 
