@@ -117,10 +117,11 @@ static inline void close_to(const char *what, const float *got, const float *wan
     double difference = 0;
     for (int64_t i = 0; i < count; i++) {
         double d = fabs((double)got[i] - (double)want[i]);
-        if (!(d <= difference)) difference = d;
+        if (isnan(d)) d = INFINITY;
+        if (d > difference) difference = d;
         if (fabs((double)want[i]) > most) most = fabs((double)want[i]);
     }
-    if (!(difference <= tolerance * most)) {
+    if (difference > tolerance * most) {
         fail_msg("%s: differs by %.3g, the largest value is %.3g", what, difference, most);
     }
 }

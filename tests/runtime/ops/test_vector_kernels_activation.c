@@ -143,8 +143,9 @@ static double sweep(enum activation kind, bool slope, double low, double high, d
             double want = slope ? slope_of(kind, (double)x[i]) : value_of(kind, (double)x[i]);
             double unit = ldexp(1.0, ilogb(want == 0 ? 1e-30 : want) - 23);
             if (unit < 0x1p-149) unit = 0x1p-149;
+            if (isnan(y[i])) return INFINITY;
             double error = fmax(fabs((double)y[i] - want) - abs, 0) / unit;
-            if (!(error <= worst)) worst = error;
+            if (error > worst) worst = error;
         }
     }
     return worst;
