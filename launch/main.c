@@ -8,6 +8,7 @@
 extern const struct command command_check;
 extern const struct command command_compare;
 extern const struct command command_demo;
+extern const struct command command_doctor;
 extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_report;
@@ -23,10 +24,11 @@ static const struct command *const commands[] = {
     &command_check,
     &command_inspect,
     &command_tokenizer,
-    &command_report,
     &command_train,
-    &command_compare,
     &command_verify,
+    &command_report,
+    &command_compare,
+    &command_doctor,
     &command_demo,
     &command_version,
 };
