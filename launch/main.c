@@ -9,6 +9,8 @@ extern const struct command command_check;
 extern const struct command command_compare;
 extern const struct command command_demo;
 extern const struct command command_doctor;
+extern const struct command command_export;
+extern const struct command command_import;
 extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_report;
@@ -29,6 +31,8 @@ static const struct command *const commands[] = {
     &command_report,
     &command_compare,
     &command_doctor,
+    &command_import,
+    &command_export,
     &command_demo,
     &command_version,
 };

@@ -79,6 +79,12 @@ static struct swin swin_of(const struct model *model)
     return swin;
 }
 
+struct swin fiber_swin(const struct fiber_config *config)
+{
+    const struct model model = {.config = config};
+    return swin_of(&model);
+}
+
 static struct roberta roberta_of(const struct model *model)
 {
     const struct fiber_config *c = model->config;
@@ -99,8 +105,7 @@ static struct roberta roberta_of(const struct model *model)
 /* Whether the sizes fit together; *key receives the option to blame. */
 static enum status check_sizes(const struct fiber_config *c, const char **key)
 {
-    const struct model model = {.config = c};
-    struct swin swin = swin_of(&model);
+    struct swin swin = fiber_swin(c);
     *key = "window";
     CHECK(swin.window >= 1, STATUS_INVALID,
           "image_size %lld is below 32, so its window is empty; set model.window",

@@ -7,6 +7,7 @@
 #define WEFT_MODEL_FIBER_H
 
 #include "model/model.h"
+#include "model/swin.h"
 
 struct fiber_config {
     int64_t image_size;
@@ -27,6 +28,9 @@ struct fiber_config {
     double init_std;
     double drop_path;
 };
+
+/* Sizes of the image tower, as for evaluation. */
+struct swin fiber_swin(const struct fiber_config *config);
 
 extern const struct config_table fiber_table;
 extern const struct model_family fiber_family;

@@ -19,7 +19,6 @@ static const char *const dropped[] = {
     "*.attn_mask",
     "*.position_ids",
     "*.token_type_ids",
-    "rank_output.*",
     "image_queue",
     "text_queue",
     "image_input_queue",

@@ -27,8 +27,9 @@ enum weight_names_scheme weight_names_detect(const char *const *names, int64_t c
 
 /*
  * Writes our name of `name` to `ours` [size] and returns true; false for what a model does not
- * take: heads of other tasks, buffers that are computed, and `rank_output`, which is a copy of a
- * row of the matching head. Names the scheme does not know are left as they are.
+ * take: heads of other tasks, buffers that are computed, queues. Names the scheme does not know are
+ * left as they are. `rank_output` is loaded like a parameter and read by nothing: pairs are ranked
+ * by the matching head.
  */
 bool weight_names_map(enum weight_names_scheme scheme, const char *name, char *ours, size_t size);
 

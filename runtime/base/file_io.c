@@ -70,3 +70,18 @@ enum status file_rename(const char *from, const char *to)
           strerror(errno));
     return file_sync_folder(to);
 }
+
+enum status file_replace(const char *path, const void *bytes, int64_t size)
+{
+    char temporary[PATH_MAX];
+    int length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    CHECK(length < (int)sizeof temporary, STATUS_INVALID, "%s: the path is too long", path);
+    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    CHECK(file >= 0, STATUS_IO, "%s: cannot create: %s", temporary, strerror(errno));
+    enum status status = file_write_at(file, temporary, bytes, size, 0);
+    if (status == STATUS_OK) status = file_sync(file, temporary);
+    close(file);
+    if (status == STATUS_OK) status = file_rename(temporary, path);
+    if (status != STATUS_OK) (void)unlink(temporary);
+    return status;
+}

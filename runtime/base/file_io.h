@@ -23,4 +23,8 @@ enum status file_sync_folder(const char *path);
 /* Renames `from` to `to` in the same directory and flushes the directory. Errors: STATUS_IO. */
 enum status file_rename(const char *from, const char *to);
 
+/* Writes a whole small file, which appears complete or not at all: to PATH.tmp, flushed, renamed.
+ * Errors: STATUS_IO. */
+enum status file_replace(const char *path, const void *bytes, int64_t size);
+
 #endif

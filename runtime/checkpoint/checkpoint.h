@@ -48,6 +48,9 @@ struct checkpoint_blob {
     int64_t size;
 };
 
+/* The blob that holds the resolved recipe; `weft export` reads it. */
+#define CHECKPOINT_BLOB_CONFIG "config.yaml"
+
 /* Where a parameter lies in the vectors. */
 struct checkpoint_parameter {
     const char *name;

@@ -80,19 +80,11 @@ static enum status write_end(const struct save_finish *job, int file)
 
 static enum status write_latest(const char *folder, const char *name)
 {
-    char temporary[PATH_MAX];
     char path[PATH_MAX];
     char line[CHECKPOINT_FOLDER_NAME_MAX + 1];
-    snprintf(temporary, sizeof temporary, "%s/latest.tmp", folder);
     snprintf(path, sizeof path, "%s/latest", folder);
     int length = snprintf(line, sizeof line, "%s\n", name);
-    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    CHECK(file >= 0, STATUS_IO, "%s: cannot create: %s", temporary, strerror(errno));
-    enum status status = file_write_at(file, temporary, line, length, 0);
-    if (status == STATUS_OK) status = file_sync(file, temporary);
-    close(file);
-    TRY(status);
-    return file_rename(temporary, path);
+    return file_replace(path, line, length);
 }
 
 /* Only files up to this step count: later ones are not of this continuation. */

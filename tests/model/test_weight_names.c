@@ -41,7 +41,7 @@ static void test_reference(void **state)
     (void)state;
     expect(WEIGHT_NAMES_REFERENCE, "temp", "temp");
     expect(WEIGHT_NAMES_REFERENCE, "itm_score.fc.weight", "itm_score.fc.weight");
-    expect(WEIGHT_NAMES_REFERENCE, "rank_output.weight", NULL);
+    expect(WEIGHT_NAMES_REFERENCE, "rank_output.weight", "rank_output.weight");
     expect(WEIGHT_NAMES_REFERENCE, "image_queue", NULL);
     expect(WEIGHT_NAMES_REFERENCE, "queue_ptr", NULL);
     expect(WEIGHT_NAMES_REFERENCE, "vit_model.layers.0.blocks.1.attn_mask", NULL);
