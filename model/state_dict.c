@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/fiber.h"
+#include "model/heads.h"
 
 static enum status add(struct state_dict *dict, const char *name, enum safetensors_dtype dtype,
                        struct shape shape, const void *data)
@@ -20,24 +21,22 @@ static enum status add(struct state_dict *dict, const char *name, enum safetenso
     return STATUS_OK;
 }
 
-/* ---- rank_output ---- */
+/* ---- parameters ---- */
 
-/* Row 1 of the matching head under the name the public code ranks with. */
-static enum status add_rank_output(struct state_dict *dict,
-                                   const struct checkpoint_parameter *parameters,
-                                   int64_t num_parameters, const float *vector)
+/* A parameter's values; those of a copy (rank_output) come from what it is a copy of. */
+static const float *values_of(const struct checkpoint_parameter *parameter,
+                              const struct checkpoint_parameter *parameters, int64_t num_parameters,
+                              const float *vector)
 {
+    const char *source;
+    int64_t row;
+    if (!head_alias(parameter->name, &source, &row)) return vector + parameter->offset;
     for (int64_t i = 0; i < num_parameters; i++) {
-        const struct checkpoint_parameter *row = &parameters[i];
-        if (strcmp(row->name, "itm_score.fc.weight") == 0) {
-            int64_t width = row->shape.dim[1];
-            TRY(add(dict, "rank_output.weight", SAFETENSORS_F32, SHAPE(1, width),
-                    vector + row->offset + width));
-        } else if (strcmp(row->name, "itm_score.fc.bias") == 0) {
-            TRY(add(dict, "rank_output.bias", SAFETENSORS_F32, SHAPE(1), vector + row->offset + 1));
+        if (strcmp(parameters[i].name, source) == 0) {
+            return vector + parameters[i].offset + row * parameter->count;
         }
     }
-    return STATUS_OK;
+    return vector + parameter->offset;
 }
 
 /* ---- Swin's buffers ---- */
@@ -133,12 +132,9 @@ enum status state_dict_init(struct state_dict *dict, const struct config_variant
     memset(dict, 0, sizeof *dict);
     enum status status = STATUS_OK;
     for (int64_t i = 0; i < num_parameters && status == STATUS_OK; i++) {
-        /* Nothing reads or trains this parameter; the row it stands for follows below. */
-        if (strncmp(parameters[i].name, "rank_output.", strlen("rank_output.")) == 0) continue;
         status = add(dict, parameters[i].name, SAFETENSORS_F32, parameters[i].shape,
-                     vector + parameters[i].offset);
+                     values_of(&parameters[i], parameters, num_parameters, vector));
     }
-    if (status == STATUS_OK) status = add_rank_output(dict, parameters, num_parameters, vector);
     if (status == STATUS_OK && choice->table == &fiber_table) {
         status = add_fiber_buffers(dict, choice->value);
     }
