@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "launch/init_from.h"
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
 
@@ -329,6 +330,18 @@ static enum status refuse_existing(struct trainer *t)
     return STATUS_OK;
 }
 
+/* A new run may start from other weights than drawn ones. */
+static enum status start_weights(struct trainer *t)
+{
+    if (t->resumed_from || !t->values.train.init_from) return STATUS_OK;
+    float *parameters = executor_parameters(t->executor);
+    TRY(init_from_load(&t->values.train, t->parameters, t->num_parameters, parameters,
+                       graph_flat_elements(t->step.graph), t->comm));
+    executor_parameters_changed(t->executor);
+    optimizer_ema_start(t->optimizer, parameters);
+    return STATUS_OK;
+}
+
 enum status trainer_resume(struct trainer *t)
 {
     const char *resume = t->options.resume;
@@ -339,5 +352,6 @@ enum status trainer_resume(struct trainer *t)
     } else {
         TRY(load_checkpoint(t, resume, false));
     }
+    TRY(start_weights(t));
     return open_saver(t);
 }
