@@ -93,9 +93,10 @@ static enum status init_masking(struct loader *loader)
         TRY(tokenizer_require(o->tokenizer, TOKENIZER_PAD, &id));
     }
     if (!o->mlm) return STATUS_OK;
-    struct mlm_options mlm = *o->mlm;
-    mlm.seed = o->seed;
-    return mlm_init(&loader->mlm, o->tokenizer, &mlm);
+    loader->mlm_options = *o->mlm;
+    loader->mlm_options.seed = o->seed;
+    o->mlm = &loader->mlm_options;
+    return mlm_init(&loader->mlm, o->tokenizer, o->mlm);
 }
 
 /* ---- threads ---- */

@@ -68,6 +68,7 @@ struct loader {
     int64_t row_begin[SAMPLER_MAX_SETS + 1]; /* first row of each set among all */
     struct sampler sampler;                  /* shuffled */
     struct image_transform transform;
+    struct mlm_options mlm_options;
     struct mlm mlm;
     int64_t side;      /* 0: no pictures */
     size_t bytes;      /* of a buffer */
