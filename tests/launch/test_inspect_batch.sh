@@ -52,7 +52,7 @@ verdict $? "the page has each picture, with and without boxes, and hidden tokens
 for rank in 0 1; do
   "$weft" inspect --batch 1 --config run.yaml --set batch.micro=4 --ranks 2 --rank $rank
 done >two.txt 2>two.err
-diff <(grep '^sample' one.txt) <(grep '^sample' two.txt) >/dev/null
+[ -s two.txt ] && diff <(grep '^sample' one.txt) <(grep '^sample' two.txt) >/dev/null
 verdict $? "two ranks with half the micro-batch hold the same samples, hash by hash"
 "$weft" inspect --batch 1 --config run.yaml --micro 1 | grep -qE '^sample 24 '
 verdict $? "the second micro-batch of the step goes on"
