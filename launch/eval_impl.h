@@ -1,18 +1,12 @@
-/* What the parts of an evaluation share: launch/evaluate.c, eval_features.c, eval_pairs.c. */
+/* What the parts of an evaluation share: launch/evaluate.c, eval_features.c, eval_ranking.c,
+ * eval_pairs.c, eval_metrics.c. */
 #ifndef WEFT_LAUNCH_EVAL_IMPL_H
 #define WEFT_LAUNCH_EVAL_IMPL_H
 
 #include "launch/evaluate.h"
 #include "runtime/base/arena.h"
 
-/* A graph behind a copy of the training step that keeps nothing, so that the flat vector of
- * parameters has the same layout; it runs on the training's parameters. */
-struct eval_pass {
-    struct step step;
-    struct executor *executor;
-};
-
-/* The first candidates of every query, best first. */
+/* The first candidates of every query, best first; equal scores by their numbers. */
 struct eval_ranking {
     int64_t queries;
     int64_t top;
@@ -29,12 +23,13 @@ struct eval_pair {
 };
 
 struct evaluation {
-    struct trainer *t;
+    const struct eval_input *in;
     struct arena arena;
     int64_t batch;
     int64_t width;  /* D */
     int64_t length; /* L */
-    int64_t top;    /* candidates kept of each query */
+    int64_t top;    /* candidates kept of each query, at least `rerank` */
+    int64_t rerank; /* how many of them are put in the order of matching; 0: none */
     int64_t num_images;
     int64_t num_texts;
     int64_t first_image; /* this rank's part */
@@ -54,13 +49,12 @@ struct evaluation {
     int64_t num_pairs;
 };
 
-/* Records a pass: init, then the caller's outputs, then ready. Release with fini. */
-enum status eval_pass_init(struct evaluation *e, struct eval_pass *pass);
-enum status eval_pass_ready(struct evaluation *e, struct eval_pass *pass);
-void eval_pass_fini(struct eval_pass *pass);
+/* The part of `rows` that rank `rank` of `size` has. */
+void eval_part(int64_t rows, int rank, int size, int64_t *first, int64_t *count);
 
-/* Runs it; *values points to the output called `output`. */
-enum status eval_pass_run(struct eval_pass *pass, const char *output, const float **values);
+/* Sets num_images and num_texts with this rank's parts, and allocates what is as long as they are.
+ * Errors: STATUS_NO_MEMORY. */
+enum status eval_allocate(struct evaluation *e, int64_t num_images, int64_t num_texts);
 
 /* A loader over all pictures or texts of the evaluation sets, this rank's part. */
 enum status eval_loader(struct evaluation *e, enum loader_rows rows, struct loader **loader);
@@ -69,8 +63,11 @@ enum status eval_loader(struct evaluation *e, enum loader_rows rows, struct load
 enum status eval_gather(struct evaluation *e, const char *label, void *data, int64_t rows,
                         int64_t row_bytes);
 
-/* Fills in features, ids and the two rankings, on all ranks. Collective. */
+/* Fills in features, ids, and what belongs to what, on all ranks. Collective. */
 enum status eval_features(struct evaluation *e);
+
+/* Fills in the two rankings from features and image_of, on all ranks. Collective. */
+enum status eval_rank(struct evaluation *e);
 
 /* Scores candidate pairs, the true pairs, and for each text one drawn wrong picture; fills in
  * e->pairs on all ranks. Collective. */
@@ -79,7 +76,37 @@ enum status eval_pairs(struct evaluation *e);
 /* The wrong picture drawn for a text; -1 when there is only one picture. */
 int64_t eval_drawn_image(const struct evaluation *e, int64_t text);
 
+/* The wrong picture nearest to a text, -1 when there is none among the candidates. */
+int64_t eval_hardest_image(const struct evaluation *e, int64_t text);
+
 /* The pair, NULL when it was not scored. */
 const struct eval_pair *eval_pair_find(const struct evaluation *e, int64_t image, int64_t text);
+
+/*
+ * The first `count` candidates of a query in the final order: the first `rerank` by their matching
+ * scores, the others by features. `order` [count] receives places in the ranking.
+ */
+void eval_final_order(const struct evaluation *e, const struct eval_ranking *r, bool query_is_text,
+                      int64_t query, int64_t *order, int64_t count);
+
+/* The place of a query's first right answer in the final order. */
+int64_t eval_final_place(const struct evaluation *e, const struct eval_ranking *r,
+                         bool query_is_text, int64_t query);
+
+enum { EVAL_MAX_METRICS = 24, EVAL_MAX_TOP = 1024 };
+
+struct eval_numbers {
+    struct run_value items[EVAL_MAX_METRICS];
+    char names[EVAL_MAX_METRICS][40];
+    int count;
+};
+
+/*
+ * All metrics of a finished ranking (and of pairs, when rerank is above 0), and what chance would
+ * give. *text_places [num_texts] (in the arena or the ranking) are the final places of the texts'
+ * pictures. Not collective.
+ */
+enum status eval_metrics(struct evaluation *e, struct eval_numbers *metrics,
+                         struct eval_numbers *chance, const int64_t **text_places);
 
 #endif

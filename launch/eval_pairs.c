@@ -2,11 +2,11 @@
  * Matching scores of candidate pairs. A rank takes the pairs of its pictures, so that the part of
  * the image tower below fusion runs once a picture; then scores are gathered.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launch/eval_impl.h"
-#include "model/heads.h"
 #include "runtime/base/rng.h"
 
 static int compare_pairs(const void *a, const void *b)
@@ -40,17 +40,35 @@ static void add_pair(struct evaluation *e, int64_t image, int64_t text)
     e->pairs[e->num_pairs++] = (struct eval_pair){.image = image, .text = text};
 }
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Of each query the candidates that are put in order; of a text at least two, so that the nearest
+ * wrong picture is among them. */
+static void list_candidates(struct evaluation *e)
+{
+    int64_t texts = least(e->rerank, e->of_image.top);
+    int64_t images = least(e->rerank > 2 ? e->rerank : 2, e->of_text.top);
+    for (int64_t i = 0; i < e->num_images; i++) {
+        for (int64_t k = 0; k < texts; k++) {
+            add_pair(e, i, e->of_image.candidate[i * e->of_image.top + k]);
+        }
+    }
+    for (int64_t t = 0; t < e->num_texts; t++) {
+        for (int64_t k = 0; k < images; k++) {
+            add_pair(e, e->of_text.candidate[t * e->of_text.top + k], t);
+        }
+    }
+}
+
 static enum status list_pairs(struct evaluation *e)
 {
     int64_t most = e->num_images * e->of_image.top + e->num_texts * (e->of_text.top + 2);
     e->pairs = malloc((size_t)most * sizeof *e->pairs);
     CHECK(e->pairs, STATUS_NO_MEMORY, "out of memory for %lld candidate pairs", (long long)most);
-    for (int64_t i = 0; i < e->num_images * e->of_image.top; i++) {
-        add_pair(e, i / e->of_image.top, e->of_image.candidate[i]);
-    }
-    for (int64_t i = 0; i < e->num_texts * e->of_text.top; i++) {
-        add_pair(e, e->of_text.candidate[i], i / e->of_text.top);
-    }
+    list_candidates(e);
     for (int64_t t = 0; t < e->num_texts; t++) {
         add_pair(e, e->image_of[t], t);
         int64_t drawn = eval_drawn_image(e, t);
@@ -59,7 +77,7 @@ static enum status list_pairs(struct evaluation *e)
     qsort(e->pairs, (size_t)e->num_pairs, sizeof *e->pairs, compare_pairs);
     int64_t kept = 0;
     for (int64_t i = 0; i < e->num_pairs; i++) {
-        if (i > 0 && compare_pairs(&e->pairs[i], &e->pairs[kept - 1]) == 0) continue;
+        if (kept > 0 && compare_pairs(&e->pairs[i], &e->pairs[kept - 1]) == 0) continue;
         e->pairs[kept++] = e->pairs[i];
     }
     e->num_pairs = kept;
@@ -68,30 +86,19 @@ static enum status list_pairs(struct evaluation *e)
 
 struct pair_passes {
     struct eval_pass image;
-    struct eval_pass pair;
-    struct tensor *prefix; /* input of the second */
-    size_t prefix_row;     /* bytes */
-    uint8_t *prefixes;     /* [batch] of the pictures at hand */
-    int64_t next;          /* first pair not scored */
+    struct eval_pass match;
+    size_t prefix_row; /* bytes */
+    uint8_t *prefixes; /* [batch] of the pictures at hand */
+    int64_t next;      /* first pair not scored */
 };
 
-static enum status record_passes(struct evaluation *e, struct pair_passes *p)
+static enum status prepare_passes(struct evaluation *e, struct pair_passes *p)
 {
-    TRY(eval_pass_init(e, &p->image));
-    struct step *s = &p->image.step;
-    struct tensor *prefix = step_image(s);
-    graph_output(s->graph, "eval/prefix", prefix);
-    TRY(eval_pass_ready(e, &p->image));
-    TRY(eval_pass_init(e, &p->pair));
-    s = &p->pair.step;
-    p->prefix = graph_input(s->graph, "eval/prefix", prefix->dtype, prefix->shape);
-    struct model_text text = step_text(s, s->ids);
-    struct model_pair pair = model_fuse(&s->model, s->graph, p->prefix, &text);
-    struct tensor *logits = head_itm(s->graph, pair.cls, s->model.facts.init_std);
-    if (logits) graph_output(s->graph, "eval/match", op_cast(s->graph, logits, DTYPE_F32));
-    TRY(eval_pass_ready(e, &p->pair));
-    p->prefix_row = tensor_bytes(p->prefix) / (size_t)e->batch;
-    p->prefixes = malloc(tensor_bytes(p->prefix));
+    TRY(eval_pass_prefix(&e->in->model, e->batch, &p->image));
+    TRY(eval_pass_match(&e->in->model, e->batch, &p->match));
+    size_t bytes = tensor_bytes(p->match.prefix);
+    p->prefix_row = bytes / (size_t)e->batch;
+    p->prefixes = malloc(bytes);
     CHECK(p->prefixes, STATUS_NO_MEMORY, "out of memory");
     return STATUS_OK;
 }
@@ -100,10 +107,10 @@ static enum status record_passes(struct evaluation *e, struct pair_passes *p)
 static enum status score_some(struct evaluation *e, struct pair_passes *p, int64_t first,
                               int64_t end)
 {
-    const struct step *s = &p->pair.step;
-    uint8_t *prefix = executor_data(p->pair.executor, p->prefix);
-    int32_t *ids = executor_data(p->pair.executor, s->ids);
-    int32_t *mask = executor_data(p->pair.executor, s->mask);
+    const struct step *s = &p->match.step;
+    uint8_t *prefix = eval_pass_data(&p->match, p->match.prefix);
+    int32_t *ids = eval_pass_data(&p->match, s->ids);
+    int32_t *mask = eval_pass_data(&p->match, s->mask);
     size_t row = (size_t)e->length * sizeof *ids;
     int64_t used = 0;
     while (used < e->batch && p->next + used < e->num_pairs &&
@@ -115,11 +122,15 @@ static enum status score_some(struct evaluation *e, struct pair_passes *p, int64
         memcpy(mask + used * e->length, e->mask + pair->text * e->length, row);
         used++;
     }
-    const float *match;
-    TRY(eval_pass_run(&p->pair, "eval/match", &match));
+    const void *values;
+    TRY(eval_pass_run(&p->match, &values));
+    const float *logits = values;
     for (int64_t i = 0; i < used; i++) {
-        e->pairs[p->next + i].other = match[2 * i];
-        e->pairs[p->next + i].match = match[2 * i + 1];
+        e->pairs[p->next + i].other = logits[2 * i];
+        e->pairs[p->next + i].match = logits[2 * i + 1];
+        CHECK(isfinite(logits[2 * i]) && isfinite(logits[2 * i + 1]), STATUS_CORRUPT,
+              "evaluation: a matching score is not finite; the parameters are damaged or training "
+              "diverged - evaluate an earlier checkpoint");
     }
     p->next += used;
     return STATUS_OK;
@@ -128,14 +139,14 @@ static enum status score_some(struct evaluation *e, struct pair_passes *p, int64
 static enum status score_pairs(struct evaluation *e, struct pair_passes *p, struct loader *loader)
 {
     const struct loader_batch *batch;
-    const float *prefix;
+    const void *prefix;
     const struct tensor *pixels = p->image.step.pixels;
     for (int64_t first = e->first_image;;) {
         TRY(loader_next(loader, &batch));
         if (batch->count == 0) return STATUS_OK;
-        memcpy(executor_data(p->image.executor, pixels), batch->pixels, tensor_bytes(pixels));
-        TRY(eval_pass_run(&p->image, "eval/prefix", &prefix));
-        memcpy(p->prefixes, prefix, tensor_bytes(p->prefix));
+        memcpy(eval_pass_data(&p->image, pixels), batch->pixels, tensor_bytes(pixels));
+        TRY(eval_pass_run(&p->image, &prefix));
+        memcpy(p->prefixes, prefix, p->prefix_row * (size_t)e->batch);
         int64_t end = first + batch->count;
         while (p->next < e->num_pairs && e->pairs[p->next].image < end) {
             TRY(score_some(e, p, first, end));
@@ -149,12 +160,12 @@ static enum status score_part(struct evaluation *e)
     struct pair_passes passes = {0};
     struct loader *loader = NULL;
     enum status status = list_pairs(e);
-    if (status == STATUS_OK) status = record_passes(e, &passes);
+    if (status == STATUS_OK) status = prepare_passes(e, &passes);
     if (status == STATUS_OK) status = eval_loader(e, LOADER_IMAGES, &loader);
     if (status == STATUS_OK) status = score_pairs(e, &passes, loader);
     loader_destroy(&loader);
     eval_pass_fini(&passes.image);
-    eval_pass_fini(&passes.pair);
+    eval_pass_fini(&passes.match);
     free(passes.prefixes);
     return status;
 }
@@ -162,7 +173,7 @@ static enum status score_part(struct evaluation *e)
 /* The pairs of all ranks, in order of the pictures as the ranks' parts are. */
 static enum status gather_pairs(struct evaluation *e)
 {
-    struct comm *comm = e->t->comm;
+    struct comm *comm = e->in->comm;
     int64_t *counts = arena_alloc(&e->arena, (size_t)comm->size * sizeof *counts);
     CHECK(counts, STATUS_NO_MEMORY, "out of memory");
     int64_t bytes = e->num_pairs * (int64_t)sizeof *e->pairs;
@@ -184,6 +195,6 @@ static enum status gather_pairs(struct evaluation *e)
 
 enum status eval_pairs(struct evaluation *e)
 {
-    TRY(comm_agree_status(e->t->comm, "evaluation: pairs", score_part(e)));
+    TRY(comm_agree_status(e->in->comm, "evaluation: pairs", score_part(e)));
     return gather_pairs(e);
 }

@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "launch/evaluate.h"
 #include "runtime/base/log.h"
 
 /* ---- config ---- */
@@ -306,7 +305,7 @@ static enum status evaluate_step(struct trainer *t, enum trainer_end end)
     if (!due || end == TRAINER_STOPPED || end == TRAINER_INTERRUPTED) return STATUS_OK;
     run_output_clear(&t->output);
     comm_phase_set(t->comm, COMM_PHASE_EVALUATE, "evaluation");
-    return evaluate_run(t);
+    return trainer_evaluate(t);
 }
 
 static enum status finish(struct trainer *t, enum trainer_end end, int *exit_code)

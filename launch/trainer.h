@@ -106,6 +106,12 @@ enum status trainer_update(struct trainer *trainer, enum trainer_end *end);
  * the code to end with after a requested stop. */
 enum status trainer_run(struct trainer *trainer, int *exit_code);
 
+/*
+ * Evaluates the parameters on data.eval_sets (launch/evaluate.h): logs, and writes
+ * RUN/eval/step-%08d.json with examples.
+ */
+enum status trainer_evaluate(struct trainer *trainer);
+
 /* ---- launch/trainer_state.c: checkpoints ---- */
 
 /* Opens the run folder and loads the newest checkpoint as options.resume says. */
