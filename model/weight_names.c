@@ -123,7 +123,7 @@ bool weight_names_map(enum weight_names_scheme scheme, const char *name, char *o
 
 static enum status apply_to_file(struct weights *weights, int64_t begin, int64_t end)
 {
-    const char **names = malloc((size_t)(end - begin) * sizeof *names);
+    const char **names = calloc((size_t)(end - begin), sizeof *names);
     CHECK(names, STATUS_NO_MEMORY, "no memory for names of weights");
     for (int64_t i = begin; i < end; i++) {
         names[i - begin] = weights_at(weights, i)->original;

@@ -77,8 +77,8 @@ static bool ends_with(const char *text, const char *end)
 /* Removes what a dead writer left, and sets aside files of later steps than the one resumed. */
 static enum status clean_entry(const struct checkpoint_saver *saver, const char *name)
 {
-    char path[PATH_MAX];
-    char aside[PATH_MAX + 8];
+    char path[PATH_MAX + 256];
+    char aside[PATH_MAX + 264];
     snprintf(path, sizeof path, "%s/%s", saver->folder, name);
     bool is_ours = strncmp(name, "step-", 5) == 0 || strncmp(name, "latest", 6) == 0;
     if (is_ours && ends_with(name, ".tmp")) {
