@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,7 @@ enum status run_log_step(struct run_log *log, const struct run_log_step *step)
     begin(log, "step", step->step);
     add_int(log, "epoch", step->epoch);
     add_int(log, "index", step->index);
+    strbuf_printf(&log->line, ",\"draws\":\"%016" PRIx64 "\"", step->draws);
     add_values(log, "losses", &step->losses);
     add_values(log, "metrics", &step->metrics);
     add_values(log, "lr", &step->lr);

@@ -5,7 +5,7 @@
  *
  *   start       step, total_steps, host, ranks, hosts, threads, global_batch, build,
  *               config_fingerprint, resumed_from (a path or null)
- *   step        step, epoch, index, losses {name: value}, metrics {..}, lr {group: value},
+ *   step        step, epoch, index, draws, losses {name: value}, metrics {..}, lr {group: value},
  *               gradient_norm, samples_per_s, seconds {step, wait_read, ..}, rss_mb
  *   eval        step, split, metrics {name: value}
  *   checkpoint  step, path, seconds, stall_s, bytes
@@ -16,6 +16,10 @@
  * first line has 1. A resumed run appends. What an earlier process logged beyond the step that the
  * "start" line resumes from did not become part of the run: readers (launch/run_history.h) drop it,
  * and where one step has several lines the last one counts.
+ *
+ * `draws` is a hash, in hexadecimal, of all that was drawn for the update: which samples, their
+ * crops, masks and hard negatives. It does not depend on the number of ranks, so that two runs can
+ * be told to have seen the same.
  *
  * Numbers read back bit for bit; NaN and infinities are strings (launch/json_text.h).
  *
@@ -77,7 +81,8 @@ struct run_log_start {
 struct run_log_step {
     int64_t step;
     int64_t epoch;
-    int64_t index; /* of the next sample in the epoch */
+    int64_t index; /* samples of the epoch done, these included */
+    uint64_t draws;
     struct run_values losses;
     struct run_values metrics;
     struct run_values lr;

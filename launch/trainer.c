@@ -86,6 +86,25 @@ static enum status open_loader(struct trainer *t)
 
 /* ---- model ---- */
 
+/* A recipe of few objectives may leave parts of the model out; that must not go unnoticed. */
+static void tell_unused(const struct trainer *t)
+{
+    const struct graph *g = t->step.graph;
+    int64_t first[3];
+    int64_t count = graph_unused_parameters(g, first, 3);
+    if (count == 0 || t->comm->rank != 0) return;
+    char names[512] = "";
+    for (int64_t i = 0; i < count && i < 3; i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
+                 graph_parameter_at(g, first[i])->name);
+    }
+    log_warning("%lld of %lld parameters take no part in these objectives and stay as they are: "
+                "%s%s",
+                (long long)count, (long long)graph_num_parameters(g), names,
+                count > 3 ? " and others" : "");
+}
+
 static enum status build_model(struct trainer *t)
 {
     static const enum plan_recompute recompute[] = {PLAN_KEEP, PLAN_RECOMPUTE_CHEAP,
@@ -99,6 +118,7 @@ static enum status build_model(struct trainer *t)
                                          .batch = t->micro,
                                          .world_size = t->comm->size};
     TRY(step_init(&t->step, &options));
+    tell_unused(t);
     const struct executor_options executor = {
         .plan = {.recompute = recompute[train->recompute],
                  .accumulate = t->accumulate > 1,
@@ -111,7 +131,8 @@ static enum status build_model(struct trainer *t)
     TRY(executor_create(&t->executor, t->step.graph, &executor));
     TRY(optimizer_create(&t->optimizer, t->step.graph, &t->values.optimizer, t->comm));
     TRY(checkpoint_parameters(t->step.graph, &t->parameters, &t->num_parameters));
-    t->sums = calloc((size_t)(t->step.num_terms + 2 * t->step.num_metrics + 2), sizeof *t->sums);
+    t->sums = calloc((size_t)(t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS),
+                     sizeof *t->sums);
     CHECK(t->sums, STATUS_NO_MEMORY, "out of memory");
     executor_init_parameters(t->executor);
     optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
@@ -258,7 +279,8 @@ static enum status log_update(struct trainer *t)
     return run_output_step(
         &t->output, &(struct run_log_step){.step = t->done,
                                            .epoch = t->batch->epoch,
-                                           .index = t->batch->index,
+                                           .index = t->batch->index + t->comm->size * t->micro,
+                                           .draws = t->report.draws,
                                            .losses = {losses, s->num_terms + 1},
                                            .metrics = {metrics, s->num_metrics},
                                            .lr = {&lr, 1},

@@ -37,6 +37,9 @@ struct trainer_options {
     bool profile; /* time every op, and print a table at the end */
 };
 
+/* What is summed over ranks with the losses and metrics: pieces of a hash, and signals. */
+enum { TRAINER_NUMBERS = 4 + 2 };
+
 /* Signals that arrived at this rank, set by handlers of the caller. */
 struct trainer_signals {
     volatile sig_atomic_t stop;      /* SIGTERM, SIGUSR1: save and stop for a requeue */
@@ -49,6 +52,7 @@ enum trainer_end { TRAINER_RUNNING, TRAINER_FINISHED, TRAINER_STOPPED, TRAINER_I
 struct trainer_report {
     double losses[STEP_MAX_TERMS + 1]; /* the whole loss, then the terms */
     double metrics[STEP_MAX_METRICS];
+    uint64_t draws; /* launch/run_log.h */
     struct optimizer_report optimizer;
     struct run_seconds seconds;
 };
@@ -87,7 +91,7 @@ struct trainer {
     int64_t skipped_row; /* updates skipped in a row */
     struct run_output output;
     struct trainer_report report;
-    double *sums; /* scratch: [2 * metrics + terms + signals] */
+    double *sums; /* scratch: [terms + 2 * metrics + TRAINER_NUMBERS] */
 };
 
 /*

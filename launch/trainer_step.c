@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <xxhash.h>
+
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
 
@@ -96,6 +98,36 @@ static enum status take_batch(struct trainer *t)
     return STATUS_OK;
 }
 
+/*
+ * Adds a hash of what was drawn for each sample of the micro-batch. Hashes are summed modulo 2^64,
+ * so that it does not matter how ranks share the samples; in four pieces, whose sums are exact as
+ * doubles (2^53 / 2^16 samples of an update).
+ */
+static void collect_draws(struct trainer *t)
+{
+    const struct step *s = &t->step;
+    double *pieces = t->sums + s->num_terms + 2 * s->num_metrics;
+    const int32_t *image = s->negative_image ? data_of(t, s->negative_image) : NULL;
+    const int32_t *text = s->negative_text ? data_of(t, s->negative_text) : NULL;
+    for (int64_t i = 0; i < t->micro; i++) {
+        const uint64_t drawn[] = {t->batch->sample[i], loader_slot_hash(t->batch, i),
+                                  image ? (uint64_t)image[i] : 0, text ? (uint64_t)text[i] : 0};
+        uint64_t hash = XXH3_64bits(drawn, sizeof drawn);
+        for (int k = 0; k < 4; k++) {
+            pieces[k] += (double)(hash >> 16 * k & 0xFFFF);
+        }
+    }
+}
+
+static uint64_t draws_of(const double pieces[4])
+{
+    uint64_t hash = 0;
+    for (int k = 0; k < 4; k++) {
+        hash += (uint64_t)pieces[k] << 16 * k;
+    }
+    return hash;
+}
+
 static struct executor_run run_of(const struct trainer *t, int64_t micro_step)
 {
     int64_t first = (micro_step * t->comm->size + t->comm->rank) * t->micro;
@@ -116,6 +148,7 @@ static enum status micro_step(struct trainer *t, int64_t m)
     t->report.seconds.compute += now() - start - wait;
     t->report.seconds.communicate += wait;
     collect(t);
+    collect_draws(t);
     return feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample, t->comm);
 }
 
@@ -124,10 +157,13 @@ static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
 {
     const struct step *s = &t->step;
     int count = s->num_terms + 2 * s->num_metrics;
-    double *flags = t->sums + count;
+    double *draws = t->sums + count;
+    double *flags = draws + 4;
     flags[0] = t->signals && t->signals->stop;
     flags[1] = t->signals && t->signals->interrupt;
-    TRY(comm_allreduce(t->comm, "numbers of the update", t->sums, count + 2, COMM_F64, COMM_SUM));
+    TRY(comm_allreduce(t->comm, "numbers of the update", t->sums, count + TRAINER_NUMBERS, COMM_F64,
+                       COMM_SUM));
+    t->report.draws = draws_of(draws);
     const double *at = t->sums;
     t->report.losses[0] = 0;
     for (int i = 0; i < s->num_terms; i++) {
@@ -204,7 +240,7 @@ static enum status check_skipped(struct trainer *t)
 enum status trainer_update(struct trainer *t, enum trainer_end *end)
 {
     double start = now();
-    int numbers = t->step.num_terms + 2 * t->step.num_metrics + 2;
+    int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
     memset(t->sums, 0, (size_t)numbers * sizeof *t->sums);
     t->report.seconds = (struct run_seconds){0};
     comm_step_set(t->comm, t->done + 1);

@@ -50,6 +50,10 @@ static void draw_negatives(struct step *step)
     graph_pop(g);
     if (!step->share) graph_random_scope(g, itm_table.name);
     if (!entropy[0] || !entropy[1]) return;
+    if (!step->parameters_only) {
+        graph_output(g, "itm/negative_image", step->negative_image);
+        graph_output(g, "itm/negative_text", step->negative_text);
+    }
     step_metric_add(step, "itm/negative_entropy",
                     op_sum(g, op_combine(g, entropy[0], 0.5f, entropy[1], 0.5f), 0, 1), NULL,
                     (double)step->batch);

@@ -197,7 +197,6 @@ enum status step_init(struct step *step, const struct step_options *options)
         graph_output(g, "loss", step->loss);
         if (options->training || options->verify) status = graph_differentiate(g, step->loss);
     }
-    if (status == STATUS_OK && options->training) status = graph_check_parameters(g);
     if (status != STATUS_OK) step_fini(step);
     return status;
 }

@@ -236,11 +236,23 @@ void optimizer_ema_start(struct optimizer *optimizer, const float *parameters)
 
 /* ---- update ---- */
 
-/* Sum of squares of the whole reduced gradient, the same bits on every rank. */
+/* Sum of squares of the whole reduced gradient, the same bits on every rank. Added up by the slices
+ * of sharded state also where state is not sharded, so that sharding changes no bit of a run. */
 static enum status gradient_square(struct optimizer *o, const float *gradients, double *square)
 {
+    if (!o->counts) {
+        int slices = o->comm ? o->comm->size : 1;
+        *square = 0;
+        for (int r = 0; r < slices; r++) {
+            int64_t begin = plan_slice_begin(o->elements, slices, r);
+            int64_t end = plan_slice_begin(o->elements, slices, r + 1);
+            double part = 0;
+            sum_squares_cpu(gradients + begin, &part, o->scratch, end - begin);
+            *square += part;
+        }
+        return STATUS_OK;
+    }
     sum_squares_cpu(gradients + o->begin, square, o->scratch, o->end - o->begin);
-    if (!o->counts) return STATUS_OK;
     return comm_allreduce(o->comm, "gradient norm", square, 1, COMM_F64, COMM_SUM);
 }
 
