@@ -5,53 +5,47 @@
 #include "runtime/ops/attention_add.h"
 #include "runtime/ops/attention_pack.h"
 
-/* The products of head_dim elements at a and b: in a vector those that fill vectors, the sum of the
- * others in `rest`. */
-INLINE vf dot_parts(const struct attention_job *job, const void *a, const void *b, float *rest)
+/* The products of head_dim f32 elements at a and b: in a vector those that fill vectors, the sum of
+ * the others in `rest`. */
+INLINE vf dot_parts(const struct attention_job *job, const float *a, const float *b, float *rest)
 {
     int64_t dim = job->shape->head_dim;
     int64_t d = 0;
     vf sum = vf_set(0);
     *rest = 0;
-    if (job->shape->bf16) {
-        const bf16 *x = a, *y = b;
-        for (; d + VF <= dim; d += VF) {
-            sum = vf_fma(vf_load_bf16(x + d), vf_load_bf16(y + d), sum);
-        }
-        for (; d < dim; d++) {
-            *rest += bf16_to_f32(x[d]) * bf16_to_f32(y[d]);
-        }
-    } else {
-        const float *x = a, *y = b;
-        for (; d + VF <= dim; d += VF) {
-            sum = vf_fma(vf_load(x + d), vf_load(y + d), sum);
-        }
-        for (; d < dim; d++) {
-            *rest += x[d] * y[d];
-        }
+    for (; d + VF <= dim; d += VF) {
+        sum = vf_fma(vf_load(a + d), vf_load(b + d), sum);
+    }
+    for (; d < dim; d++) {
+        *rest += a[d] * b[d];
     }
     return sum;
 }
 
-/* Per query row of [first, first + rows): row_b = sum_j p dp, which is the product of o and its
- * gradient (FlashAttention, appendix B.2), and row_a = lse in units of log 2. */
+/*
+ * Per query row of [first, first + rows): row_a = lse in units of log 2, and of f32 tensors row_b =
+ * sum_j p dp, which is the product of o and its gradient (FlashAttention, appendix B.2). Where a
+ * softmax is even, ds = p (dp - sum p dp) is a small difference of large numbers; o in bf16 has too
+ * few digits for it, so weigh_rows adds up p dp itself.
+ */
 static void load_statistics(const struct attention_job *job, struct attention_thread *thread,
                             struct attention_item item, int64_t first, int64_t rows)
 {
     const struct attention_shape *s = job->shape;
     const struct attention_tensors *t = job->tensors;
-    int64_t size = s->bf16 ? 2 : 4;
     const float *lse = t->lse + (item.b * s->heads + item.head) * s->query_len;
-    for (int64_t r = 0; r < rows; r += 4) {
+    for (int64_t r = 0; r < rows; r++) {
+        thread->row_a[r] = lse[thread->token[first + r]] * log2e;
+    }
+    for (int64_t r = 0; r < rows && !s->bf16; r += 4) {
         vf sum[4] = {vf_set(0), vf_set(0), vf_set(0), vf_set(0)};
         float rest[4] = {0};
         for (int64_t i = 0; i < 4 && r + i < rows; i++) {
             int64_t token = thread->token[first + r + i];
             int64_t o = attention_place(job, s->o, item, token);
             int64_t dout = attention_place(job, s->dout, item, token);
-            sum[i] = dot_parts(job, (const char *)t->o + o * size,
-                               (const char *)t->dout + dout * size, &rest[i]);
-            thread->row_a[r + i] = lse[token] * log2e;
+            sum[i] =
+                dot_parts(job, (const float *)t->o + o, (const float *)t->dout + dout, &rest[i]);
         }
         vf_sum_4(sum, thread->row_b + r);
         for (int64_t i = 0; i < 4; i++) {
@@ -84,9 +78,9 @@ INLINE struct gradient_row gradient_row(const struct attention_job *job,
     return row;
 }
 
-/* p and ds at `count` vectors of keys from j on, of each of `num_rows` rows. */
-INLINE void gradient_at(const struct attention_job *job, const struct gradient_row *rows,
-                        int num_rows, int count, int64_t j, vf *p, vf *ds)
+/* p at `count` vectors of keys from j on, of each of `num_rows` rows. */
+INLINE void weights_at(const struct attention_job *job, const struct gradient_row *rows,
+                       int num_rows, int count, int64_t j, vf *p)
 {
     REPEAT (i, num_rows * count) {
         const struct gradient_row *row = &rows[i / count];
@@ -96,19 +90,66 @@ INLINE void gradient_at(const struct attention_job *job, const struct gradient_r
     REPEAT (i, num_rows * count)
         p[i] = vf_sub(p[i], vf_set(rows[i / count].lse2));
     vf_exp2(num_rows * count, p, UNIT == 2);
+}
+
+/* dp with dropout at a vector of keys. */
+INLINE vf dropped(const struct attention_job *job, const struct gradient_row *row, int64_t at, vf x)
+{
+    if (!row->keep) return x;
+    return vf_mul(x, vf_mul(vf_load(row->keep + at), vf_set(job->keep_scale)));
+}
+
+/* s becomes p, and row_b = sum p dp / sum p, of one or two rows. */
+INLINE void weigh_rows(const struct attention_job *job, struct gradient_row *rows, int num_rows)
+{
+    vf sum[4] = {vf_set(0), vf_set(0), vf_set(0), vf_set(0)};
+    float sums[4];
+    int64_t j = 0;
+    for (; j + 2 * VF <= job->keys; j += 2 * VF) {
+        vf p[4];
+        weights_at(job, rows, num_rows, 2, j, p);
+        REPEAT (i, num_rows * 2) {
+            struct gradient_row *row = &rows[i / 2];
+            int64_t at = j + i % 2 * VF;
+            vf_store(row->s + at, p[i]);
+            sum[i / 2] = vf_fma(p[i], dropped(job, row, at, vf_load(row->dp + at)), sum[i / 2]);
+            sum[2 + i / 2] = vf_add(sum[2 + i / 2], p[i]);
+        }
+    }
+    for (; j < job->keys; j += VF) {
+        vf p[2];
+        weights_at(job, rows, num_rows, 1, j, p);
+        REPEAT (i, num_rows) {
+            struct gradient_row *row = &rows[i];
+            vf_store(row->s + j, p[i]);
+            sum[i] = vf_fma(p[i], dropped(job, row, j, vf_load(row->dp + j)), sum[i]);
+            sum[2 + i] = vf_add(sum[2 + i], p[i]);
+        }
+    }
+    vf_sum_4(sum, sums);
+    for (int i = 0; i < num_rows; i++) {
+        rows[i].dot = sums[i] / sums[2 + i];
+    }
+}
+
+/* p and ds at `count` vectors of keys from j on, of each of `num_rows` rows, which weigh_rows has
+ * seen or not. */
+INLINE void gradient_at(const struct attention_job *job, const struct gradient_row *rows,
+                        int num_rows, int count, int64_t j, bool weighed, vf *p, vf *ds)
+{
+    if (weighed) {
+        REPEAT (i, num_rows * count)
+            p[i] = vf_load(rows[i / count].s + j + i % count * VF);
+    } else {
+        weights_at(job, rows, num_rows, count, j, p);
+    }
     REPEAT (i, num_rows * count) {
         const struct gradient_row *row = &rows[i / count];
         int64_t at = j + i % count * VF;
-        vf dp = vf_load(row->dp + at);
-        vf kept = p[i];
-        if (row->keep) {
-            vf keep = vf_mul(vf_load(row->keep + at), vf_set(job->keep_scale));
-            dp = vf_mul(dp, keep);
-            kept = vf_mul(p[i], keep);
-        }
+        vf dp = dropped(job, row, at, vf_load(row->dp + at));
         ds[i] = vf_mul(p[i], vf_sub(dp, vf_set(row->dot)));
         if (row->dbias) vf_store(row->dbias + at, vf_add(vf_load(row->dbias + at), ds[i]));
-        p[i] = kept;
+        p[i] = dropped(job, row, at, p[i]);
     }
 }
 
@@ -121,7 +162,7 @@ INLINE void gradient_pair(const struct attention_job *job, const struct gradient
 {
     vf p[4];
     vf ds[4];
-    gradient_at(job, rows, 2, count, j, p, ds);
+    gradient_at(job, rows, 2, count, j, true, p, ds);
     REPEAT (i, count) {
         int64_t at = j + i * VF;
         vf other_p = second ? p[count + i] : vf_set(0);
@@ -152,6 +193,7 @@ static void gradient_rows(const struct attention_job *job, struct attention_thre
             row[1] =
                 gradient_row(job, thread, item, thread->s, thread->dp, r + 1, first + r + 1, 1);
         }
+        weigh_rows(job, row, 2);
         float *p_pairs = thread->p_pairs + (start + r) / 2 * keys;
         float *ds_pairs = thread->ds_pairs + (start + r) / 2 * keys;
         bf16 *ds_row = (bf16 *)thread->rows16 + r * job->deep_keys;
@@ -172,18 +214,20 @@ static void gradient_rows(const struct attention_job *job, struct attention_thre
     float *dp = thread->dp + start * job->keys;
     for (int64_t r = 0; r < rows; r++) {
         struct gradient_row row = gradient_row(job, thread, item, s, dp, r, first + r, 0);
+        bool weighed = job->shape->bf16;
+        if (weighed) weigh_rows(job, &row, 1);
         vf p[4];
         vf ds[4];
         int64_t j = 0;
         for (; j + 4 * VF <= job->keys; j += 4 * VF) {
-            gradient_at(job, &row, 1, 4, j, p, ds);
+            gradient_at(job, &row, 1, 4, j, weighed, p, ds);
             REPEAT (i, 4) {
                 vf_store(row.s + j + i * VF, p[i]);
                 vf_store(row.dp + j + i * VF, ds[i]);
             }
         }
         for (; j < job->keys; j += VF) {
-            gradient_at(job, &row, 1, 1, j, p, ds);
+            gradient_at(job, &row, 1, 1, j, weighed, p, ds);
             vf_store(row.s + j, p[0]);
             vf_store(row.dp + j, ds[0]);
         }

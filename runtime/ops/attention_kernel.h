@@ -14,7 +14,8 @@
  * gradients. Channels of a head are adjacent, heads follow each other. f32: everything in f32.
  * bf16: q, k, v, o and their gradients are bf16, products are summed in f32, the softmax and its
  * statistics are f32; softmax and score gradients are rounded to bf16 as operands of the second
- * products on processors that multiply bf16.
+ * products on processors that multiply bf16. The backward reads o in f32 only: in bf16 it has too
+ * few digits for the softmax gradient.
  *
  * Windows (Swin): tokens are the row-major positions of an image grid; attention happens inside the
  * window x window tiles of the grid rolled by (-shift, -shift). Nothing is rolled or partitioned in

@@ -159,7 +159,7 @@ INLINE void read_ahead(const struct attention_job *job, struct attention_thread 
     if (thread->has_next) {
         touch_row(job, t->q, s->q, thread->next, token[i]);
         if (backward) touch_row(job, t->dout, s->dout, thread->next, token[i]);
-        if (backward) touch_row(job, t->o, s->o, thread->next, token[i]);
+        if (backward && !s->bf16) touch_row(job, t->o, s->o, thread->next, token[i]);
     }
     for (; thread->next_key * job->nq < (i + 1) * job->nk; thread->next_key++) {
         int64_t j = thread->next_key;

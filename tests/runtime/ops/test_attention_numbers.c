@@ -111,6 +111,58 @@ static void test_more_threads_than_items(void **state)
     case_fini(&c);
 }
 
+/* L2 norm of the difference of a slice of din, over the norm. */
+static double norm_error(const struct case_packed *p, int64_t part, const double *expected)
+{
+    double *got = packed_dense(p, part);
+    double norm = 0;
+    double difference = 0;
+    for (int64_t i = 0; i < p->batch * p->tokens * p->width; i++) {
+        norm += expected[i] * expected[i];
+        difference += (got[i] - expected[i]) * (got[i] - expected[i]);
+    }
+    free(got);
+    return sqrt(difference / norm);
+}
+
+/* At the start of training all weights of a softmax are alike, and so are the values: ds = p (dp -
+ * sum p dp) is a small difference of large numbers. In bf16 it keeps the digits of its inputs: the
+ * bound is a few roundings of 2^-9. */
+static void test_even_softmax(void **state)
+{
+    (void)state;
+    struct attention_shape shape = cross_shape(40, 40, 64);
+    shape.heads = 3;
+    shape.bf16 = true;
+    shape.scale = 0.125f;
+    struct attention_case c;
+    case_init(&c, shape, false, false, 9);
+    int64_t stride = packed_stride(&c.in);
+    int64_t width = c.in.width;
+    for (int64_t i = 0; i < 40 * 3 * width; i++) {
+        int64_t at = i / (3 * width) * stride + i % (3 * width);
+        double x = packed_get(&c.in, at);
+        int64_t part = i % (3 * width) / width;
+        if (part == 0) packed_put(&c.in, at, (float)(0.05 * x));
+        if (part == 1) packed_put(&c.in, at, (float)(1 + 0.2 * x));
+        if (part == 2) packed_put(&c.in, at, (float)(3 + 0.2 * x));
+    }
+    for (int64_t part = 0; part < 3; part++) {
+        double **dense[] = {&c.naive.q, &c.naive.k, &c.naive.v};
+        free(*dense[part]);
+        *dense[part] = packed_dense(&c.in, part);
+    }
+    naive_run(&c.naive);
+    for (enum cpu_isa isa = CPU_ISA_SCALAR; isa <= cpu_isa(); isa++) {
+        run_both(&c, 1, isa);
+        double dq = norm_error(&c.din, 0, c.naive.dq);
+        double dk = norm_error(&c.din, 1, c.naive.dk);
+        if (!(dq < 0.01) || !(dk < 0.01))
+            fail_msg("%s: dq is off by %.3g, dk by %.3g", cpu_isa_name(isa), dq, dk);
+    }
+    case_fini(&c);
+}
+
 /* Query x against keys 0 and 1 with values 0 and 1: o = e^x / (1 + e^x), so o is as accurate as the
  * exponential. The relative error may be 3e-7: a polynomial of 7.5e-8, and a few roundings of 6e-8;
  * plus that of x log2(e), which has |x| 6e-8 absolute. */
@@ -238,8 +290,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reproducible), cmocka_unit_test(test_more_threads_than_items),
-        cmocka_unit_test(test_exponential),  cmocka_unit_test(test_large_scores),
-        cmocka_unit_test(test_hidden_rows),  cmocka_unit_test(test_nan_stays),
+        cmocka_unit_test(test_even_softmax), cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_large_scores), cmocka_unit_test(test_hidden_rows),
+        cmocka_unit_test(test_nan_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
