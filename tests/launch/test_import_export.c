@@ -92,10 +92,9 @@ static void save_checkpoint(void)
     checkpoint_saver_destroy(&saver);
 }
 
-static int setup(void **state)
+/* A recipe and a run of its model in `folder`. */
+static void make_run(void)
 {
-    (void)state;
-    fixture_folder(folder, NULL);
     write_text("recipe.yaml", recipe);
     ASSERT_OK(config_read(&train_table, in_folder("recipe.yaml"), NULL, 0, &values, &config));
     const struct step_options options = {.config = &values.objectives,
@@ -112,16 +111,28 @@ static int setup(void **state)
                         parameters[i].count);
     }
     save_checkpoint();
+}
+
+static void end_run(void)
+{
+    free(vector);
+    free(parameters);
+    step_fini(&step);
+    config_destroy(&config);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    fixture_folder(folder, NULL);
+    make_run();
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    free(vector);
-    free(parameters);
-    step_fini(&step);
-    config_destroy(&config);
+    end_run();
     fixture_remove(folder, NULL);
     return 0;
 }
@@ -316,8 +327,15 @@ static void test_refused(void **state)
     expect_said("no option --emma");
 }
 
-int main(void)
+/* With --example FOLDER: leaves a recipe and a run there, for test_safetensors.py. */
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--example") == 0) {
+        snprintf(folder, sizeof folder, "%s", argv[2]);
+        make_run();
+        end_run();
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_export, setup, teardown),
         cmocka_unit_test_setup_teardown(test_comes_back, setup, teardown),

@@ -33,6 +33,22 @@ static int save_for_ever(const char *path, int64_t step)
     }
 }
 
+/* A small checkpoint of step 1000 for test_h5py.py. */
+static int save_example(const char *path)
+{
+    struct fixture fixture;
+    fixture_create(&fixture, 80, false, 0, 1);
+    fixture_fill(&fixture, 1000);
+    fixture.parameters[2].name = "temp";
+    struct checkpoint_saver_options options = {0};
+    struct checkpoint_saver *saver;
+    bool good = checkpoint_saver_create(&saver, path, &options, NULL) == STATUS_OK &&
+                checkpoint_save(saver, &fixture.state) == STATUS_OK;
+    checkpoint_saver_destroy(&saver);
+    fixture_destroy(&fixture);
+    return good ? 0 : 1;
+}
+
 static pid_t start_saving(int64_t step, int *output)
 {
     char text[32];
@@ -177,6 +193,7 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "--save") == 0) {
         return save_for_ever(argv[2], strtoll(argv[3], NULL, 10));
     }
+    if (argc == 3 && strcmp(argv[1], "--example") == 0) return save_example(argv[2]);
     /* Before any thread exists. Mounts made from here on are ours alone and go with us. */
     bool alone = unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
     has_own_mounts = alone && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
