@@ -96,9 +96,9 @@ static enum status add_stage(struct state_dict *dict, const struct swin *swin, i
         fill_mask(mask, side, window, window / 2);
     }
     for (int64_t b = 0; b < swin->depths[stage]; b++) {
-        static const char path[] = "vit_model.layers.%lld.blocks.%lld";
         char block[80];
-        snprintf(block, sizeof block, path, (long long)stage, (long long)b);
+        snprintf(block, sizeof block, "vit_model.layers.%lld.blocks.%lld", (long long)stage,
+                 (long long)b);
         TRY(add(dict, arena_printf(&dict->arena, "%s.attn.relative_position_index", block),
                 SAFETENSORS_I64, SHAPE(tokens, tokens), index));
         if (b % 2 == 0 || !mask) continue;

@@ -78,7 +78,7 @@ static bool ends_with(const char *text, const char *end)
 static enum status clean_entry(const struct checkpoint_saver *saver, const char *name)
 {
     char path[PATH_MAX + 256];
-    char aside[PATH_MAX + 264];
+    char aside[sizeof path + 8];
     snprintf(path, sizeof path, "%s/%s", saver->folder, name);
     bool is_ours = strncmp(name, "step-", 5) == 0 || strncmp(name, "latest", 6) == 0;
     if (is_ours && ends_with(name, ".tmp")) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "runtime/base/hdf5_use.h"
@@ -174,6 +175,19 @@ static enum status create_hdf5(const char *path, const struct checkpoint_state *
  * is looked for before it is called, by each rank for itself.
  */
 
+/* Takes `bytes` of the disk for the file, or at least looks whether they are there. Gives the errno
+ * of a refusal, 0 for none. */
+static int take_space(int file, int64_t bytes)
+{
+    struct statvfs disk;
+    if (fallocate(file, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return 0;
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) return errno;
+    /* A file system that cannot reserve; others may be quicker, and then the writing will tell. */
+    if (fstatvfs(file, &disk) != 0) return 0;
+    uint64_t blocks = (uint64_t)bytes / disk.f_frsize + 1;
+    return disk.f_bavail < blocks ? ENOSPC : 0;
+}
+
 /* Opens the file and takes `bytes` of the disk for it. */
 static enum status reserve(const char *path, int flags, int64_t bytes)
 {
@@ -183,12 +197,9 @@ static enum status reserve(const char *path, int flags, int64_t bytes)
         status_fail(STATUS_IO, "%s: cannot create: %s", path, strerror(error));
         return save_explain(STATUS_IO, error);
     }
-    /* File systems that cannot reserve say so, and then the writing itself will tell. */
-    bool is_full = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, bytes) != 0 &&
-                   (errno == ENOSPC || errno == EDQUOT || errno == EFBIG);
-    error = errno;
+    error = take_space(file, bytes);
     close(file);
-    if (!is_full) return STATUS_OK;
+    if (error == 0) return STATUS_OK;
     status_fail(STATUS_IO, "%s: cannot write %lld bytes: %s", path, (long long)bytes,
                 strerror(error));
     return save_explain(STATUS_IO, error);
