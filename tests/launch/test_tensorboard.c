@@ -156,7 +156,12 @@ static void test_a_run(void **state)
     char folder[PATH_MAX];
     struct events events;
     struct run_output output;
-    folder_make(folder);
+    const char *keep = getenv("WEFT_KEEP");
+    if (keep) {
+        snprintf(folder, sizeof folder, "%s", keep);
+    } else {
+        folder_make(folder);
+    }
     struct run_output_options options = {
         .folder = folder, .step = 200, .total_steps = 1000, .quiet = true};
     ASSERT_OK(run_output_open(&output, &options));
@@ -176,7 +181,7 @@ static void test_a_run(void **state)
     assert_true(scalar_of(&events, "time/compute", 201) == 0.08f);
     assert_true(scalar_of(&events, "run/rss_mb", 201) == 512);
     assert_true(scalar_of(&events, "eval-val/itm_accuracy", 300) == 0.75f);
-    folder_remove(folder);
+    if (!keep) folder_remove(folder);
 }
 
 static void test_other_ranks_write_nothing(void **state)
