@@ -63,11 +63,6 @@ static enum status add_numbers(struct compare *compare, const char *label, bool 
 
 /* ---- what runs reached ---- */
 
-bool compare_is_fraction(const char *name)
-{
-    return strchr(name, '@') || strstr(name, "accuracy") || strstr(name, "recall");
-}
-
 static double tail_mean(const struct run_history *history, const struct run_series *series)
 {
     double sum = 0;
@@ -113,7 +108,7 @@ static enum status add_series_rows(struct compare *compare, const char *group, c
             }
             char *label = arena_printf(&compare->arena, format, series->name);
             CHECK(label, STATUS_NO_MEMORY, "out of memory for the comparison");
-            TRY(add_numbers(compare, label, compare_is_fraction(series->name), values));
+            TRY(add_numbers(compare, label, chart_is_fraction(series->name), values));
         }
     }
     return STATUS_OK;
@@ -186,7 +181,7 @@ static enum status add_eval_rows(struct compare *compare)
                 for (int run = 0; run < compare->num_runs; run++) {
                     values[run] = newest_metric(&compare->histories[run], eval->split, name);
                 }
-                TRY(add_numbers(compare, label, compare_is_fraction(name), values));
+                TRY(add_numbers(compare, label, chart_is_fraction(name), values));
             }
         }
     }

@@ -12,7 +12,4 @@ bool compare_has_row(const struct compare_rows *rows, const char *label);
 /* Whether a run before run `run` has the column `series` too: it was dealt with there. */
 bool compare_seen_before(const struct compare *compare, int run, const struct run_series *series);
 
-/* Whether the values of a metric are shown as percent, by its name. */
-bool compare_is_fraction(const char *name);
-
 #endif

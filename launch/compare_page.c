@@ -67,7 +67,7 @@ static enum status series_chart(struct compare *compare, struct chart_page *page
                           .x = x,
                           .count = count,
                           .smooth = true,
-                          .percent = compare_is_fraction(series->name)};
+                          .percent = chart_is_fraction(series->name)};
     for (int64_t i = 0; i < count; i++) {
         x[i] = width * ((double)i + 0.5) + 0.5;
     }
@@ -112,11 +112,8 @@ static enum status eval_chart(struct compare *compare, struct chart_page *page, 
     for (int64_t i = 0; i < count; i++) {
         if (kept == 0 || x[i] != x[kept - 1]) x[kept++] = x[i];
     }
-    struct chart chart = {.title = title,
-                          .x = x,
-                          .count = kept,
-                          .percent = compare_is_fraction(name),
-                          .bridge = true};
+    struct chart chart = {
+        .title = title, .x = x, .count = kept, .percent = chart_is_fraction(name), .bridge = true};
     for (int i = 0; i < compare->num_runs; i++) {
         const struct run_history *history = &compare->histories[i];
         double *values = arena_alloc(&compare->arena, (size_t)(kept + 1) * sizeof *values);

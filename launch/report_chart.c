@@ -51,6 +51,13 @@ const char *chart_number(double value, bool percent, char *text, size_t size)
     return text;
 }
 
+bool chart_is_fraction(const char *name)
+{
+    const char *rank = strstr(name, "_r");
+    return strchr(name, '@') || strstr(name, "accuracy") || strstr(name, "recall") ||
+           (rank && rank[2] >= '0' && rank[2] <= '9');
+}
+
 /* ---- ranges ---- */
 
 static int compare_doubles(const void *a, const void *b)
@@ -177,13 +184,14 @@ static void append_points(struct strbuf *html, const struct axes *axes, const st
 /* Exponential mean without the bias of its beginning, as the script computes it. */
 static void smooth(const double *values, int64_t count, double *out)
 {
+    double past = pow(CHART_SMOOTHING, (double)CHART_SMOOTHING_POINTS / (double)count);
     double sum = 0;
     double weight = 0;
     for (int64_t i = 0; i < count; i++) {
         out[i] = values[i];
         if (!isfinite(values[i])) continue;
-        sum = CHART_SMOOTHING * sum + (1 - CHART_SMOOTHING) * values[i];
-        weight = CHART_SMOOTHING * weight + (1 - CHART_SMOOTHING);
+        sum = past * sum + (1 - past) * values[i];
+        weight = past * weight + (1 - past);
         out[i] = sum / weight;
     }
 }

@@ -12,8 +12,10 @@
 
 enum { CHART_COLOURS = 8, CHART_LINES = 16 };
 
-/* Weight of the past in the exponential mean that is drawn at first. */
+/* Weight of the past in the exponential mean that is drawn at first. It is meant for a curve of
+ * CHART_SMOOTHING_POINTS points; of fewer points, the mean goes over as much of the width. */
 #define CHART_SMOOTHING 0.9
+enum { CHART_SMOOTHING_POINTS = 700 };
 
 struct chart_line {
     const char *label;
@@ -49,5 +51,9 @@ void chart_append(struct chart_page *page, const struct chart *chart);
 /* `value` as people read it: 0.3125, 61.2 % when `percent`, 1.2e-05; "–" for NaN. Returns `text`.
  */
 const char *chart_number(double value, bool percent, char *text, size_t size);
+
+/* Whether the values of a metric are fractions, shown as percent, by its name: accuracies, recalls,
+ * tr@1, r1. */
+bool chart_is_fraction(const char *name);
 
 #endif

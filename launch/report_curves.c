@@ -74,15 +74,12 @@ static enum status add_line(struct report *report, struct chart *chart, const ch
 
 /* ---- losses and metrics ---- */
 
-static bool is_fraction(const char *name)
-{
-    return strstr(name, "accuracy") || strstr(name, "recall") || strchr(name, '@');
-}
-
 static enum status one_chart(struct report *report, const struct run_series *series,
                              const char *title)
 {
-    struct chart chart = {.title = title, .smooth = true, .percent = is_fraction(series->name)};
+    struct chart chart = {.title = title,
+                          .smooth = strcmp(series->name, "rss_mb") != 0,
+                          .percent = chart_is_fraction(series->name)};
     TRY(begin_chart(report, &chart, CURVE_POINTS));
     TRY(add_line(report, &chart, series->name, series->values));
     chart_append(&report->charts, &chart);

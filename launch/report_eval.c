@@ -76,11 +76,6 @@ static bool is_recall(const char *name)
            isdigit((unsigned char)bare[3]);
 }
 
-static bool is_percent(const char *name)
-{
-    return strchr(name, '@') || strstr(name, "accuracy") || strstr(name, "recall");
-}
-
 /* The chance level of `name`: under its own name, or that without the method. */
 static double chance_of(const struct eval_result *result, const char *name)
 {
@@ -216,10 +211,10 @@ static void append_others(struct report *report, const struct eval_result *resul
         strbuf_append(html, "<tr><td>");
         report_text(html, at->name);
         strbuf_printf(html, "<td>%s",
-                      chart_number(at->value, is_percent(at->name), text, sizeof text));
-        strbuf_printf(
-            html, "<td>%s",
-            chart_number(chance_of(result, at->name), is_percent(at->name), text, sizeof text));
+                      chart_number(at->value, chart_is_fraction(at->name), text, sizeof text));
+        strbuf_printf(html, "<td>%s",
+                      chart_number(chance_of(result, at->name), chart_is_fraction(at->name), text,
+                                   sizeof text));
     }
     if (begun) strbuf_append(html, "</table></div>\n");
 }
@@ -278,7 +273,7 @@ static enum status metric_chart(struct report *report, const char *split, const 
                       ? arena_printf(&report->arena, "recall %s, %s", bare_name(name) + 2, split)
                       : arena_printf(&report->arena, "%s, %s", name, split);
     CHECK(x && title, STATUS_NO_MEMORY, "out of memory for the report");
-    struct chart chart = {.title = title, .x = x, .percent = is_percent(name)};
+    struct chart chart = {.title = title, .x = x, .percent = chart_is_fraction(name)};
     for (int i = 0; i < history->num_evals; i++) {
         if (strcmp(history->evals[i].split, split) != 0) continue;
         x[chart.count++] = (double)history->evals[i].step;

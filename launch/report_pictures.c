@@ -144,7 +144,7 @@ static enum status append_shot(struct report *report, const struct eval_example 
     } else if (place > 0) {
         strbuf_printf(html, "<span class=soft>%d</span> ", place);
     }
-    strbuf_printf(html, "%.3f%s</p>", candidate->score,
+    strbuf_printf(html, "%.4f%s</p>", candidate->score,
                   candidate->correct && !negative ? " <span class=good>right</span>" : "");
     if (candidate->caption) {
         strbuf_append(html, "<p class=soft>");
@@ -182,7 +182,7 @@ static void append_captions(struct report *report, const struct eval_example *ex
         const struct eval_candidate *candidate = &example->candidates[i];
         has_right |= candidate->correct;
         bool fooled = example->kind == EVAL_HARD_NEGATIVE && !candidate->correct;
-        strbuf_printf(html, "<li><span class=n>%d</span><span>%.3f</span><span%s>", i + 1,
+        strbuf_printf(html, "<li><span class=n>%d</span><span>%.4f</span><span%s>", i + 1,
                       candidate->score, candidate->correct ? " class=right" : "");
         report_text(html, candidate->caption ? candidate->caption : "(no text)");
         strbuf_printf(html, "</span><span class=%s>%s</span></li>", fooled ? "bad" : "good",

@@ -134,7 +134,8 @@ const char *const report_js[] = {
     "document.documentElement.classList.add('js');\n",
     "function px(c,x){return L+(x-c.axes[0])/(c.axes[1]-c.axes[0])*(W-L-R)}\n",
     "function py(c,y){return T+(c.axes[3]-y)/(c.axes[3]-c.axes[2])*(H-T-B)}\n",
-    "function mean(v,w){var s=0,n=0;return v.map(function(y){if(y===null)return null;"
+    "function mean(v,w){w=Math.pow(w,700/v.length);var s=0,n=0;return "
+    "v.map(function(y){if(y===null)return null;"
     "s=w*s+(1-w)*y;n=w*n+1-w;return s/n})}\n",
     "function path(c,v){var d='',pen=false;v.forEach(function(y,i){if(y===null){pen=false;return}"
     "var p=Math.max(-2*H,Math.min(3*H,py(c,y)));"
