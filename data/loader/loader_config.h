@@ -4,17 +4,17 @@
  *     data:
  *       sets:
  *         - {path: "data/coco-train-*.h5"}
- *         - {path: "data/vg-*.h5", weight: 2}      # weights: all sets have one, or none
+ *         - {path: "data/vg-*.h5"}      # weight: 2 in each of them makes a mixture
  *       image_size: 384
  *       transform: albef_randaug
  *       max_text_len: 50
  *     tokenizer:
- *       path: roberta-base                          # tokenizer.json; vocab.json + merges.txt;
- * vocab.txt
+ *       path: roberta-base            # a folder, or tokenizer.json, vocab.json, vocab.txt
  *
  * The usual order: config_read; tokenizer_config_load; data_open; then for each loader
- * data_loader_options, the caller's own fields (rank, size, batch, start, seed, mlm, and
- * num_threads where threads is 0 and ranks share a host), and data_loader_create. Not collective.
+ * data_loader_options, the caller's own fields (rank, size, batch, start, seed, tokenizer, mlm),
+ * and data_loader_create; after cpu_threads_start, so that `threads: 0` finds the rank's
+ * processors. Not collective.
  */
 #ifndef WEFT_DATA_LOADER_LOADER_CONFIG_H
 #define WEFT_DATA_LOADER_LOADER_CONFIG_H

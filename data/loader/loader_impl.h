@@ -132,7 +132,7 @@ void worker_fini(struct loader_worker *worker);
 void worker_stage(struct loader_worker *worker, enum loader_stage stage);
 /* Adds the seconds of every stage so far, the running one included. */
 void worker_seconds(struct loader_worker *worker, double seconds[NUM_STAGES]);
-/* Starts `run` in a thread without signals, on all processors of this process. */
+/* Starts `run` in a thread without signals, on the processors of this rank. */
 enum status worker_start(struct loader_worker *worker, void *(*run)(void *));
 int worker_processors(void);
 double worker_now(void);

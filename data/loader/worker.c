@@ -2,8 +2,10 @@
  * Threads of a loader: what they keep, their clocks, and the processors they run on.
  *
  * The consumer's thread is usually pinned to one processor, and a new thread inherits that. So
- * loader threads are given the union of what the threads of this process may use: all processors of
- * the rank, once its computing threads are pinned.
+ * loader threads are given the processors of the rank: those that threads of this process are
+ * pinned to (launch pins one computing thread to each), or, where none is pinned, all that it may
+ * use. Helper threads of the MPI library often may use the whole host, and say nothing about this
+ * rank.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -67,17 +69,22 @@ void worker_seconds(struct loader_worker *worker, double seconds[NUM_STAGES])
     pthread_mutex_unlock(&worker->lock);
 }
 
-/* The processors that any thread of this process may use. */
+/* The processors of this rank, see above. */
 static void process_mask(cpu_set_t *mask)
 {
+    cpu_set_t pinned;
+    CPU_ZERO(&pinned);
     CPU_ZERO(mask);
     DIR *tasks = opendir("/proc/self/task");
     for (struct dirent *entry; tasks && (entry = readdir(tasks));) {
         cpu_set_t one;
         int id = atoi(entry->d_name);
-        if (id > 0 && sched_getaffinity(id, sizeof one, &one) == 0) CPU_OR(mask, mask, &one);
+        if (id <= 0 || sched_getaffinity(id, sizeof one, &one) != 0) continue;
+        CPU_OR(mask, mask, &one);
+        if (CPU_COUNT(&one) == 1) CPU_OR(&pinned, &pinned, &one);
     }
     if (tasks) closedir(tasks);
+    if (CPU_COUNT(&pinned) > 0) *mask = pinned;
     if (CPU_COUNT(mask) == 0) sched_getaffinity(0, sizeof *mask, mask);
 }
 

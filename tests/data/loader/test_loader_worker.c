@@ -17,9 +17,10 @@ static void pin(int cpu)
     assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
 }
 
+/* A thread on one processor, or with NULL one that is not pinned. */
 static void *stay(void *cpu)
 {
-    pin(*(int *)cpu);
+    if (cpu) pin(*(int *)cpu);
     pthread_barrier_wait(&pinned);
     pthread_barrier_wait(&leave);
     return NULL;
@@ -48,12 +49,16 @@ static void test_processors(void **state)
     }
     if (count < 2) skip(); /* one processor: nothing to tell apart */
     pthread_t thread;
+    pthread_t helper;
     struct loader loader = {0};
     struct loader_worker worker = {0};
     pthread_barrier_init(&pinned, NULL, 2);
-    pthread_barrier_init(&leave, NULL, 2);
+    pthread_barrier_init(&leave, NULL, 3);
+    assert_int_equal(worker_processors(), CPU_COUNT(&before));
+    assert_int_equal(pthread_create(&helper, NULL, stay, NULL), 0);
+    pthread_barrier_wait(&pinned);
     pin(cpus[0]);
-    assert_int_equal(worker_processors(), 1);
+    assert_int_equal(worker_processors(), 1); /* the helper's do not count */
     assert_int_equal(pthread_create(&thread, NULL, stay, &cpus[1]), 0);
     pthread_barrier_wait(&pinned);
     assert_int_equal(worker_processors(), 2);
@@ -69,6 +74,7 @@ static void test_processors(void **state)
     worker_fini(&worker);
     pthread_barrier_wait(&leave);
     pthread_join(thread, NULL);
+    pthread_join(helper, NULL);
     sched_setaffinity(0, sizeof before, &before);
     pthread_barrier_destroy(&pinned);
     pthread_barrier_destroy(&leave);
