@@ -13,6 +13,7 @@ extern const struct command command_export;
 extern const struct command command_import;
 extern const struct command command_inspect;
 extern const struct command command_pack;
+extern const struct command command_plan;
 extern const struct command command_report;
 extern const struct command command_tokenizer;
 extern const struct command command_train;
@@ -26,6 +27,7 @@ static const struct command *const commands[] = {
     &command_check,
     &command_inspect,
     &command_tokenizer,
+    &command_plan,
     &command_train,
     &command_verify,
     &command_report,

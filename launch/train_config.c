@@ -119,3 +119,26 @@ enum status train_batch_divide(const struct batch_config *batch, struct config *
           (long long)*accumulate, (long long)(ranks * *micro * *accumulate));
     return STATUS_OK;
 }
+
+struct step_options train_step_options(const struct train_config *values, int64_t micro, int ranks)
+{
+    return (struct step_options){.config = &values->objectives,
+                                 .model = values->model,
+                                 .dtype =
+                                     values->train.precision == TRAIN_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                                 .training = true,
+                                 .batch = micro,
+                                 .world_size = ranks};
+}
+
+struct plan_options train_plan_options(const struct train_config *values, int64_t accumulate,
+                                       int ranks, int num_threads)
+{
+    static const enum plan_recompute recompute[] = {PLAN_KEEP, PLAN_RECOMPUTE_CHEAP,
+                                                    PLAN_RECOMPUTE_BLOCKS};
+    return (struct plan_options){.recompute = recompute[values->train.recompute],
+                                 .accumulate = accumulate > 1,
+                                 .num_slices = values->optimizer.shard ? ranks : 1,
+                                 .num_threads = num_threads,
+                                 .runs_per_update = (int)accumulate};
+}

@@ -4,6 +4,7 @@
 
 #include "data/loader/loader_config.h"
 #include "objectives/objective.h"
+#include "runtime/graph/plan.h"
 #include "runtime/optim/optimizer.h"
 
 struct batch_config {
@@ -64,5 +65,11 @@ enum status train_config_check(const struct train_config *values, struct config 
  * them open. Refuses with the arithmetic. */
 enum status train_batch_divide(const struct batch_config *batch, struct config *config, int ranks,
                                int64_t *micro, int64_t *accumulate);
+
+/* How the training step of `micro` samples a rank is recorded, and how it is planned for ranks of
+ * `num_threads`. Borrows from `values`. */
+struct step_options train_step_options(const struct train_config *values, int64_t micro, int ranks);
+struct plan_options train_plan_options(const struct train_config *values, int64_t accumulate,
+                                       int ranks, int num_threads);
 
 #endif

@@ -107,24 +107,13 @@ static void tell_unused(const struct trainer *t)
 
 static enum status build_model(struct trainer *t)
 {
-    static const enum plan_recompute recompute[] = {PLAN_KEEP, PLAN_RECOMPUTE_CHEAP,
-                                                    PLAN_RECOMPUTE_BLOCKS};
     const struct train_section *train = &t->values.train;
-    const struct step_options options = {.config = &t->values.objectives,
-                                         .model = t->values.model,
-                                         .dtype = train->precision == TRAIN_BF16 ? DTYPE_BF16
-                                                                                 : DTYPE_F32,
-                                         .training = true,
-                                         .batch = t->micro,
-                                         .world_size = t->comm->size};
+    const struct step_options options = train_step_options(&t->values, t->micro, t->comm->size);
     TRY(step_init(&t->step, &options));
     tell_unused(t);
     const struct executor_options executor = {
-        .plan = {.recompute = recompute[train->recompute],
-                 .accumulate = t->accumulate > 1,
-                 .num_slices = t->values.optimizer.shard ? t->comm->size : 1,
-                 .num_threads = t->threads.num_threads,
-                 .runs_per_update = (int)t->accumulate},
+        .plan =
+            train_plan_options(&t->values, t->accumulate, t->comm->size, t->threads.num_threads),
         .profile = t->options.profile,
         .seed = (uint64_t)train->seed,
         .comm = t->comm};

@@ -390,6 +390,18 @@ size_t loader_buffer_bytes(const struct loader *loader)
     return loader->bytes * (size_t)loader->num_buffers;
 }
 
+int64_t loader_bytes_of(int64_t batch, int64_t side, int64_t text_length, bool mlm, int prefetch)
+{
+    /* Only whether these are there is looked at. */
+    static const struct mlm_options some = {0};
+    const struct loader loader = {.side = side,
+                                  .options = {.batch = batch,
+                                              .text_length = text_length,
+                                              .tokenizer = (const struct tokenizer *)&some,
+                                              .mlm = mlm ? &some : NULL}};
+    return (int64_t)buffer_size(&loader) * ((prefetch ? prefetch : DEFAULT_PREFETCH) + 1);
+}
+
 struct loader_stats loader_stats(struct loader *loader)
 {
     double seconds[NUM_STAGES];

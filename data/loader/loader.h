@@ -198,6 +198,10 @@ int64_t loader_epoch_samples(const struct loader *loader);
 /* Bytes of all buffers together. */
 size_t loader_buffer_bytes(const struct loader *loader);
 
+/* The same for a loader to be, of square pictures and texts, as data.prefetch says (0: the
+ * default). */
+int64_t loader_bytes_of(int64_t batch, int64_t side, int64_t text_length, bool mlm, int prefetch);
+
 struct loader_stats {
     double wait; /* seconds that loader_next waited; the sum of the next four: */
     double wait_read;

@@ -1,0 +1,159 @@
+/* weft plan: the command around launch/train_plan.h. */
+#include <getopt.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "launch/command.h"
+#include "launch/train_plan.h"
+#include "runtime/backend/cpu/threads.h"
+#include "runtime/base/log.h"
+
+static const char usage[] =
+    "usage: weft plan CONFIG [--ranks N] [options]\n"
+    "\n"
+    "Tells what training as CONFIG says will take on N ranks, without training: parameters by\n"
+    "module, memory by class, FLOPs, bytes communicated, and an estimate of the time of an update\n"
+    "from a quick measurement of this machine. Reads no data and reserves no memory of the step.\n"
+    "\n"
+    "      --ranks N           plan for one rank of N (1)\n"
+    "      --threads N         threads of a rank (those of one rank alone here)\n"
+    "      --set KEY=VALUE     override one value; may be given several times\n"
+    "      --no-probe          do not measure this machine: no estimate of time\n"
+    "      --detail            also every planned op, with its memory\n"
+    "      --json              one JSON object\n";
+
+enum {
+    OPTION_RANKS = 256,
+    OPTION_THREADS,
+    OPTION_SET,
+    OPTION_NO_PROBE,
+    OPTION_DETAIL,
+    OPTION_JSON
+};
+
+static const struct option long_options[] = {
+    {"ranks", required_argument, NULL, OPTION_RANKS},
+    {"threads", required_argument, NULL, OPTION_THREADS},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"no-probe", no_argument, NULL, OPTION_NO_PROBE},
+    {"detail", no_argument, NULL, OPTION_DETAIL},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+struct arguments {
+    const char *config;
+    const char **overrides; /* [num_overrides] */
+    int num_overrides;
+    int ranks;
+    int threads; /* 0: as training */
+    bool no_probe;
+    bool detail;
+    bool json;
+};
+
+static bool read_count(const char *option, const char *text, int *count)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (*text && !*end && value >= 1 && value <= 1000000) {
+        *count = (int)value;
+        return true;
+    }
+    fprintf(stderr, "weft plan: --%s %s: expected a whole number from 1 to 1000000\n", option,
+            text);
+    return false;
+}
+
+/* 0: go on; otherwise the exit code + 1. */
+static int parse(int argc, char **argv, struct arguments *arguments)
+{
+    for (int option; (option = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
+        bool ok = true;
+        switch (option) {
+        case OPTION_RANKS:
+            ok = read_count("ranks", optarg, &arguments->ranks);
+            break;
+        case OPTION_THREADS:
+            ok = read_count("threads", optarg, &arguments->threads);
+            break;
+        case OPTION_SET:
+            arguments->overrides[arguments->num_overrides++] = optarg;
+            break;
+        case OPTION_NO_PROBE:
+            arguments->no_probe = true;
+            break;
+        case OPTION_DETAIL:
+            arguments->detail = true;
+            break;
+        case OPTION_JSON:
+            arguments->json = true;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return 1;
+        default:
+            fputs(usage, stderr);
+            return 3;
+        }
+        if (!ok) return 3;
+    }
+    if (optind != argc - 1) {
+        fputs(usage, stderr);
+        return 3;
+    }
+    arguments->config = argv[optind];
+    return 0;
+}
+
+/* Without --threads, those that one rank alone takes on this machine. */
+static enum status choose_threads(struct arguments *arguments)
+{
+    struct cpu_threads threads;
+    TRY(cpu_threads_start(0, 1, &threads));
+    if (arguments->threads) {
+        omp_set_num_threads(arguments->threads);
+    } else {
+        arguments->threads = threads.num_threads;
+    }
+    return STATUS_OK;
+}
+
+static enum status show(struct arguments *arguments, struct train_config *values,
+                        struct config **config, struct train_plan *plan)
+{
+    TRY(choose_threads(arguments));
+    TRY(config_read(&train_table, arguments->config, arguments->overrides, arguments->num_overrides,
+                    values, config));
+    TRY(train_plan_init(plan, values, *config, arguments->ranks, arguments->threads));
+    if (!arguments->no_probe) TRY(train_plan_probe(plan));
+    (arguments->json ? train_plan_print_json : train_plan_print)(plan, stdout, arguments->detail);
+    return STATUS_OK;
+}
+
+static int run(int argc, char **argv)
+{
+    struct arguments arguments = {.ranks = 1, .overrides = calloc((size_t)argc, sizeof(char *))};
+    struct train_config values = {0};
+    struct config *config = NULL;
+    struct train_plan plan = {0};
+    int code = arguments.overrides ? parse(argc, argv, &arguments) : 2;
+    if (code == 0) {
+        enum status status = show(&arguments, &values, &config, &plan);
+        if (status != STATUS_OK) log_error("%s", status_message());
+        code = 1 + status_exit_code(status);
+    }
+    train_plan_fini(&plan);
+    config_destroy(&config);
+    free(arguments.overrides);
+    return code - 1;
+}
+
+const struct command command_plan = {
+    .name = "plan",
+    .summary = "memory, work and time of a training run, without training",
+    .usage = usage,
+    .run = run,
+};
