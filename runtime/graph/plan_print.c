@@ -1,5 +1,6 @@
 /* The plan as text and as JSON. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "runtime/base/strbuf.h"
 #include "runtime/graph/graph_impl.h"
@@ -68,6 +69,87 @@ static void print_step(const struct plan *plan, int index, FILE *file)
             step->kernel.epilogue && !step->kernel.adds ? " " : "", step->node->path);
 }
 
+/* ---- what is alive where memory is fullest ---- */
+
+enum { PEAK_LINES = 40 };
+
+struct live {
+    size_t size;
+    int buffer;
+};
+
+static int by_size(const void *a, const void *b)
+{
+    const struct live *p = a;
+    const struct live *q = b;
+    if (p->size != q->size) return p->size > q->size ? -1 : 1;
+    return p->buffer - q->buffer;
+}
+
+static bool is_live(const struct plan_buffer *buffer, int step)
+{
+    return buffer->memory_class == PLAN_CLASS_STEP && buffer->first <= step && step <= buffer->last;
+}
+
+/* The step during which the buffers alive are largest together. */
+static int peak_step(const struct plan *plan, size_t *change)
+{
+    for (int b = 0; b < plan->num_buffers; b++) {
+        const struct plan_buffer *buffer = &plan->buffers[b];
+        if (buffer->memory_class != PLAN_CLASS_STEP) continue;
+        change[buffer->first < 0 ? 0 : buffer->first] += buffer->size;
+        if (buffer->last + 1 < plan->num_steps) change[buffer->last + 1] -= buffer->size;
+    }
+    int peak = 0;
+    size_t live = 0;
+    size_t most = 0;
+    for (int i = 0; i < plan->num_steps; i++) {
+        live += change[i]; /* wraps around where it shrinks */
+        if (live <= most) continue;
+        most = live;
+        peak = i;
+    }
+    return peak;
+}
+
+static const struct node *node_of_buffer(const struct plan *plan, int buffer)
+{
+    for (int i = 0; i < plan->num_steps; i++) {
+        const struct plan_step *step = &plan->steps[i];
+        if (step->scratch == buffer) return step->node;
+        for (int k = 0; step->node && k < step->node->num_outputs; k++) {
+            if (step->out[k] >= 0 && plan->values[step->out[k]].buffer == buffer) return step->node;
+        }
+    }
+    return NULL;
+}
+
+static void print_peak(const struct plan *plan, FILE *file)
+{
+    struct live *list = calloc((size_t)plan->num_buffers + 1, sizeof *list);
+    size_t *change = calloc((size_t)plan->num_steps + 1, sizeof *change);
+    int count = 0;
+    int peak = list && change ? peak_step(plan, change) : 0;
+    for (int b = 0; list && change && b < plan->num_buffers; b++) {
+        if (is_live(&plan->buffers[b], peak)) {
+            list[count++] = (struct live){plan->buffers[b].size, b};
+        }
+    }
+    if (count > 0) {
+        qsort(list, (size_t)count, sizeof *list, by_size);
+        fprintf(file, "activations are largest at step %d, in %d buffers; the largest of them:\n",
+                peak, count);
+    }
+    for (int i = 0; i < count && i < PEAK_LINES; i++) {
+        const struct node *node = node_of_buffer(plan, list[i].buffer);
+        const struct plan_buffer *buffer = &plan->buffers[list[i].buffer];
+        fprintf(file, "%12.2f MiB  %5d to %5d  %-20s %s\n", (double)list[i].size / (1 << 20),
+                buffer->first, buffer->last, node ? node->op->name : "", node ? node->path : "");
+    }
+    free(list);
+    free(change);
+}
+
 void plan_print(const struct plan *plan, FILE *file, bool detail)
 {
     struct plan_totals totals = plan_totals(plan);
@@ -95,6 +177,7 @@ void plan_print(const struct plan *plan, FILE *file, bool detail)
         fprintf(file, "%-20s %7d %12.4f %12.4f\n", op_at(o)->name, runs, cost.flops * 1e-9,
                 cost.bytes * 1e-9);
     }
+    if (detail) print_peak(plan, file);
     for (int i = 0; detail && i < plan->num_steps; i++) {
         print_step(plan, i, file);
     }

@@ -132,6 +132,14 @@ static void scatter_gradient(struct graph *g, const struct node *node,
     d_inputs[0] = dx ? op_reshape(g, dx, x->shape) : NULL;
 }
 
+/* The gradients of a table that is looked up more than once add up where they lie: a whole table of
+ * words need not be held beside its sum. */
+static bool scatter_fuses(const struct node *node, const struct node *consumer, int input)
+{
+    (void)input;
+    return node->outputs[0].dtype == DTYPE_F32 && node_is_plain_sum(consumer);
+}
+
 static enum status scatter_prepare(struct kernel *kernel)
 {
     const struct gather_attrs *attrs = NODE_ATTRS(kernel->node, struct gather_attrs);
@@ -153,7 +161,7 @@ static enum status scatter_run(struct kernel *kernel, const struct run_context *
         .num_rows = attrs->rows,
         .cols = shape_span(&y->shape, 1, y->shape.rank),
         .padding = attrs->padding,
-        .accumulate = kernel->accumulates && run->accumulate,
+        .accumulate = kernel->adds || (kernel->accumulates && run->accumulate),
         .dtype = kernel_dtype(kernel),
         .d_dtype = vector_type(y->dtype),
     };
@@ -168,6 +176,7 @@ const struct op op_row_scatter_add = {
     .flags = OP_ACCUMULATES | OP_ANY_GRADIENT,
     .infer = scatter_infer,
     .gradient = scatter_gradient,
+    .fuses = scatter_fuses,
     .cpu_prepare = scatter_prepare,
     .cpu_run = scatter_run,
 };
