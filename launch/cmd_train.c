@@ -183,7 +183,8 @@ static int train(const struct arguments *arguments)
             run_output_end(&trainer->output, &(struct run_log_end){.step = trainer->done,
                                                                    .reason = status_message(),
                                                                    .exit_code = code});
-            comm_abort(comm, code, "%s", status_message());
+            if (!trainer->failed_together) comm_abort(comm, code, "%s", status_message());
+            if (comm->rank == 0) log_error("%s", status_message());
         }
     } else {
         code = status_exit_code(status);

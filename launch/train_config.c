@@ -30,13 +30,15 @@ static const struct config_option train_options[] = {
                         "one-pass ops, or whole blocks."),
     CONFIG_INT(struct train_section, log_every, .def = "50", .range = "[1, inf)", .unit = "updates",
                .help = "Between plain progress lines; a terminal shows every update."),
-    CONFIG_INT(struct train_section, max_skipped, .def = "10", .range = "[0, inf)",
-               .unit = "updates",
-               .help = "Stop after so many updates in a row whose gradients were not finite."),
+    CONFIG_INT(
+        struct train_section, max_skipped, .def = "10", .range = "[0, inf)", .unit = "updates",
+        .help = "So many updates in a row may be skipped because a gradient is not finite; one "
+                "more stops the run."),
     CONFIG_STRING_OR_NULL(struct train_section, init_from,
                           .help = "Weights to start from: a safetensors file or a checkpoint."),
     CONFIG_STRINGS(struct train_section, init_allow, .def = "[]", .only_if = "init_from",
-                   .help = "Patterns of names that may be missing from init_from, or unused."),
+                   .help = "Patterns of names that may be missing from init_from, or unused: "
+                           "[\"itm_score.*\"]."),
 };
 static const struct config_table section_table = {CONFIG_TABLE(struct train_section, train_options),
                                                   .name = "train", .help = "The run."};

@@ -122,7 +122,8 @@ static enum status build_model(struct trainer *t)
     TRY(checkpoint_parameters(t->step.graph, &t->parameters, &t->num_parameters));
     t->sums = calloc((size_t)(t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS),
                      sizeof *t->sums);
-    CHECK(t->sums, STATUS_NO_MEMORY, "out of memory");
+    t->samples = calloc((size_t)(t->accumulate * t->micro), sizeof *t->samples);
+    CHECK(t->sums && t->samples, STATUS_NO_MEMORY, "out of memory");
     executor_init_parameters(t->executor);
     optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
     const struct itc_config *itc = objectives_find(&t->values.objectives, "itc");
@@ -217,6 +218,7 @@ void trainer_destroy(struct trainer **trainer)
     free(t->parameters);
     free(t->resumed_from);
     free(t->sums);
+    free(t->samples);
     free(t);
     *trainer = NULL;
 }
@@ -290,21 +292,31 @@ static enum status log_checkpoint(struct trainer *t)
                                                                           .bytes = report.bytes});
 }
 
-/* Saves when it is time, and moves a save in flight on. A failed save is told and tried again at
- * the next time; the former checkpoint stays. At the end it fails the run. */
-static enum status save_step(struct trainer *t, enum trainer_end end)
+/* Moves a save in flight on, or to its end. One that failed is told, and the next one is tried when
+ * it is time; the former checkpoint stays. */
+static enum status continue_save(struct trainer *t, bool wait)
 {
     bool finished = false;
-    enum status status = checkpoint_progress(t->saver, &finished);
-    if (status == STATUS_OK && finished) TRY(log_checkpoint(t));
-    bool due = t->done % t->values.checkpoint.every == 0;
-    if (status == STATUS_OK && (due || end != TRAINER_RUNNING)) status = trainer_save(t);
-    finished = false;
-    if (status == STATUS_OK && end != TRAINER_RUNNING) {
-        status = checkpoint_wait(t->saver, &finished);
-        if (status == STATUS_OK && finished) TRY(log_checkpoint(t));
-    }
-    if (status == STATUS_OK || end != TRAINER_RUNNING || status == STATUS_COMM) return status;
+    enum status status =
+        wait ? checkpoint_wait(t->saver, &finished) : checkpoint_progress(t->saver, &finished);
+    if (status == STATUS_OK) return finished ? log_checkpoint(t) : STATUS_OK;
+    if (status == STATUS_COMM) return status;
+    return run_output_warning(&t->output, t->done, status_message());
+}
+
+/* Saves when it is time, and at the end of the loop, where a failure fails the run. */
+static enum status save_step(struct trainer *t, enum trainer_end end)
+{
+    bool last = end != TRAINER_RUNNING;
+    bool due = last || t->done % t->values.checkpoint.every == 0;
+    TRY(continue_save(t, due));
+    if (!due) return STATUS_OK;
+    bool finished = false;
+    enum status status = trainer_save(t);
+    if (status == STATUS_OK && last) status = checkpoint_wait(t->saver, &finished);
+    if (status == STATUS_OK) return finished ? log_checkpoint(t) : STATUS_OK;
+    if (last) t->failed_together = status != STATUS_COMM;
+    if (last || status == STATUS_COMM) return status;
     return run_output_warning(&t->output, t->done, status_message());
 }
 

@@ -86,9 +86,11 @@ struct trainer {
     char *resumed_from; /* path, NULL for a new run */
     struct strbuf config_text;
 
-    int64_t done;        /* updates, the ones skipped included */
-    int64_t seen, bad;   /* samples of this rank's loaders before this process */
-    int64_t skipped_row; /* updates skipped in a row */
+    int64_t done;         /* updates, the ones skipped included */
+    int64_t seen, bad;    /* samples of this rank's loaders before this process */
+    int64_t skipped_row;  /* updates skipped in a row */
+    uint64_t *samples;    /* [accumulate * micro] numbers of this rank's samples of the update */
+    bool failed_together; /* what trainer_run failed with, all ranks failed with */
     struct run_output output;
     struct trainer_report report;
     double *sums; /* scratch: [terms + 2 * metrics + TRAINER_NUMBERS] */
@@ -116,9 +118,21 @@ enum status trainer_run(struct trainer *trainer, int *exit_code);
  */
 enum status trainer_evaluate(struct trainer *trainer);
 
+/* Fills the step's inputs from trainer->batch, and how micro-batch `m` of the update is run. */
+void trainer_feed(struct trainer *trainer);
+void trainer_apply_bounds(struct trainer *trainer); /* step.bounds, to the parameters */
+struct executor_run trainer_run_of(const struct trainer *trainer, int64_t m);
+
+/* ---- launch/trainer_nonfinite.c ---- */
+
+/* Logs which op of which rank made the first value of this update that is not finite, and out of
+ * which samples. Runs the micro-batches again, which leaves nothing of the gradient. */
+enum status trainer_explain_nonfinite(struct trainer *trainer);
+
 /* ---- launch/trainer_state.c: checkpoints ---- */
 
-/* Opens the run folder and loads the newest checkpoint as options.resume says. */
+/* Loads the newest checkpoint as options.resume says, or else the weights of train.init_from, and
+ * opens the saver. */
 enum status trainer_resume(struct trainer *trainer);
 
 /* Starts saving the state; complete after checkpoint_wait or some checkpoint_progress. */

@@ -335,8 +335,12 @@ static enum status start_weights(struct trainer *t)
 {
     if (t->resumed_from || !t->values.train.init_from) return STATUS_OK;
     float *parameters = executor_parameters(t->executor);
-    TRY(init_from_load(&t->values.train, t->parameters, t->num_parameters, parameters,
-                       graph_flat_elements(t->step.graph), t->comm));
+    enum status status = init_from_load(&t->values.train, t->parameters, t->num_parameters,
+                                        parameters, graph_flat_elements(t->step.graph), t->comm);
+    if (status != STATUS_OK) {
+        return status_prefix(status, "%s", config_where(t->config, "train.init_from"));
+    }
+    trainer_apply_bounds(t);
     executor_parameters_changed(t->executor);
     optimizer_ema_start(t->optimizer, parameters);
     return STATUS_OK;

@@ -53,7 +53,7 @@ static void feed_masked(struct trainer *t)
     }
 }
 
-static void feed(struct trainer *t)
+void trainer_feed(struct trainer *t)
 {
     const struct step *s = &t->step;
     const struct loader_batch *batch = t->batch;
@@ -128,7 +128,7 @@ static uint64_t draws_of(const double pieces[4])
     return hash;
 }
 
-static struct executor_run run_of(const struct trainer *t, int64_t micro_step)
+struct executor_run trainer_run_of(const struct trainer *t, int64_t micro_step)
 {
     int64_t first = (micro_step * t->comm->size + t->comm->rank) * t->micro;
     return (struct executor_run){.step = (uint64_t)t->done,
@@ -140,8 +140,9 @@ static struct executor_run run_of(const struct trainer *t, int64_t micro_step)
 static enum status micro_step(struct trainer *t, int64_t m)
 {
     TRY(take_batch(t));
-    feed(t);
-    struct executor_run run = run_of(t, m);
+    memcpy(t->samples + m * t->micro, t->batch->sample, (size_t)t->micro * sizeof *t->samples);
+    trainer_feed(t);
+    struct executor_run run = trainer_run_of(t, m);
     double start = now();
     TRY(executor_run(t->executor, &run));
     double wait = executor_reduce_wait(t->executor);
@@ -178,7 +179,7 @@ static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
     return STATUS_OK;
 }
 
-static void apply_bounds(struct trainer *t)
+void trainer_apply_bounds(struct trainer *t)
 {
     float *flat = executor_parameters(t->executor);
     for (int i = 0; i < t->step.num_bounds; i++) {
@@ -188,48 +189,16 @@ static void apply_bounds(struct trainer *t)
     }
 }
 
-/* Runs the last micro-batch again and tells which rank's op made the first value that is not
- * finite, and for which samples. */
-static enum status explain_nonfinite(struct trainer *t)
-{
-    char found[EXECUTOR_FOUND];
-    char text[EXECUTOR_FOUND + 256];
-    struct executor_run run = run_of(t, t->accumulate - 1);
-    run.accumulate = false;
-    run.reduce = false;
-    run.nonfinite = found;
-    TRY(executor_run(t->executor, &run));
-    snprintf(text, sizeof text, "%s", "");
-    if (found[0]) {
-        snprintf(text, sizeof text, "rank %d: %s; samples %llu to %llu", t->comm->rank, found,
-                 (unsigned long long)t->batch->sample[0],
-                 (unsigned long long)t->batch->sample[t->micro - 1]);
-    }
-    char **texts = NULL;
-    TRY(comm_gather_strings(t->comm, "non-finite values", text, &texts));
-    if (!texts) return STATUS_OK;
-    const char *first = "an earlier micro-batch of this update";
-    for (int r = t->comm->size - 1; r >= 0; r--) {
-        if (texts[r][0]) first = texts[r];
-    }
-    char warning[EXECUTOR_FOUND + 512];
-    snprintf(warning, sizeof warning,
-             "update %lld was skipped: its gradient is not finite. First value: %s",
-             (long long)t->done + 1, first);
-    enum status status = run_output_warning(&t->output, t->done + 1, warning);
-    free(texts);
-    return status;
-}
-
 static enum status check_skipped(struct trainer *t)
 {
     if (!t->report.optimizer.skipped) {
         t->skipped_row = 0;
         return STATUS_OK;
     }
-    TRY(explain_nonfinite(t));
+    TRY(trainer_explain_nonfinite(t));
     t->skipped_row++;
-    CHECK(t->skipped_row <= t->values.train.max_skipped, STATUS_CORRUPT,
+    t->failed_together = t->skipped_row > t->values.train.max_skipped;
+    CHECK(!t->failed_together, STATUS_CORRUPT,
           "%lld updates in a row had gradients that are not finite (the last at update %lld); the "
           "last checkpoint is untouched. Lower the learning rate, use train.precision f32, or look "
           "at the samples named above",
@@ -247,13 +216,15 @@ enum status trainer_update(struct trainer *t, enum trainer_end *end)
     for (int64_t m = 0; m < t->accumulate; m++) {
         TRY(micro_step(t, m));
     }
-    if (t->saver) TRY(checkpoint_settle(t->saver));
+    double settle = now();
+    TRY(checkpoint_settle(t->saver));
     double update = now();
+    t->report.seconds.checkpoint = update - settle;
     TRY(optimizer_step(t->optimizer, executor_parameters(t->executor),
                        executor_gradients(t->executor),
                        1.0 / (double)(t->comm->size * t->accumulate), t->done,
                        t->values.train.steps, &t->report.optimizer));
-    apply_bounds(t);
+    trainer_apply_bounds(t);
     executor_parameters_changed(t->executor);
     t->report.seconds.update = now() - update;
     TRY(reduce_numbers(t, end));

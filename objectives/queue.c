@@ -1,5 +1,6 @@
 #include "objectives/queue.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,14 @@ void feature_queue_fini(struct feature_queue *queue)
     *queue = (struct feature_queue){0};
 }
 
+static bool is_finite(const float *values, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (!isfinite(values[i])) return false;
+    }
+    return true;
+}
+
 enum status feature_queue_push(struct feature_queue *queue, const struct step *step,
                                struct executor *executor, const uint64_t *sample, struct comm *comm)
 {
@@ -56,8 +65,12 @@ enum status feature_queue_push(struct feature_queue *queue, const struct step *s
     TRY(comm_allgather(comm, "queue texts", executor_data(executor, step->text_feature), text,
                        count, NULL, COMM_F32));
     TRY(comm_allgather(comm, "queue samples", sample, queue->numbers, step->batch, NULL, COMM_I64));
-    for (int64_t r = 0; r < rows; r++, queue->total++) {
-        int64_t q = queue->total % queue->capacity;
+    for (int64_t r = 0; r < rows; r++) {
+        /* What is not finite must not stay and spoil the updates to come. */
+        if (!is_finite(queue->gathered + r * width, width) || !is_finite(text + r * width, width)) {
+            continue;
+        }
+        int64_t q = queue->total++ % queue->capacity;
         memcpy(queue->image + q * width, queue->gathered + r * width,
                (size_t)width * sizeof(float));
         memcpy(queue->text + q * width, text + r * width, (size_t)width * sizeof(float));

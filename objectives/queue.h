@@ -29,7 +29,8 @@ enum status feature_queue_init(struct feature_queue *queue, const struct step *s
                                uint64_t seed);
 void feature_queue_fini(struct feature_queue *queue);
 
-/* Enters the features of the micro-batch that has run; `sample` [B] are its numbers. Collective. */
+/* Enters the features of the micro-batch that has run, save for rows that are not finite; `sample`
+ * [B] are its numbers. Collective. */
 enum status feature_queue_push(struct feature_queue *queue, const struct step *step,
                                struct executor *executor, const uint64_t *sample,
                                struct comm *comm);

@@ -5,9 +5,11 @@ more than one rank.
 """
 
 import json
+import math
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -101,6 +103,24 @@ class Place:
             self.close()
             sys.exit(f"Bail out! weft {' '.join(arguments)}: {done.stderr}")
         return done.stdout
+
+    def contents(self, folder):
+        """{name: bytes} of the files in a folder."""
+        found = {}
+        for name in sorted(os.listdir(self.path(folder))):
+            with open(self.path(folder, name), "rb") as file:
+                found[name] = file.read()
+        return found
+
+    def write_weights(self, path, name, shape, values):
+        """A safetensors file of one tensor: 0.01, and `values` {element: value}."""
+        count = math.prod(shape)
+        numbers = [values.get(i, 0.01) for i in range(count)]
+        header = json.dumps({name: {"dtype": "F32", "shape": shape,
+                                    "data_offsets": [0, 4 * count]}}).encode()
+        with open(self.path(path), "wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            file.write(struct.pack(f"<{count}f", *numbers))
 
     # ---- runs ----
 

@@ -34,7 +34,7 @@ struct executor {
     uint64_t version; /* of the parameters */
     uint64_t updated; /* the version that update-phase values were computed from */
     double reduce_wait;
-    char *found; /* executor_run.nonfinite of the current run */
+    struct executor_found *found; /* executor_run.nonfinite of the current run */
 };
 
 static double now(void)
@@ -330,8 +330,9 @@ static enum status run_step(struct executor *e, int index, const struct run_cont
             return status_prefix(status, "%s: %s", step->node->path, step->node->op->name);
         }
         if (e->options.check_finite) TRY(check_finite(e, step));
-        if (e->found && !e->found[0] && check_finite(e, step) != STATUS_OK) {
-            snprintf(e->found, EXECUTOR_FOUND, "%s", status_message());
+        if (e->found && e->found->step < 0 && check_finite(e, step) != STATUS_OK) {
+            e->found->step = index;
+            snprintf(e->found->text, sizeof e->found->text, "%s", status_message());
         }
     }
     if (e->options.profile) {
@@ -396,7 +397,7 @@ enum status executor_run(struct executor *executor, const struct executor_run *r
     int next_bucket = 0;
     e->reduce_wait = 0;
     e->found = run->nonfinite;
-    if (e->found) e->found[0] = '\0';
+    if (e->found) *e->found = (struct executor_found){.step = -1};
     for (int i = 0; i < plan->num_steps; i++) {
         if (plan->steps[i].phase == PLAN_PHASE_UPDATE && e->updated == e->version) continue;
         TRY(run_step(e, i, &context));

@@ -51,16 +51,22 @@ void executor_init_parameters(struct executor *executor);
  */
 void *executor_data(struct executor *executor, const struct tensor *tensor);
 
+/* The first value of a run that is not finite. */
+enum { EXECUTOR_FOUND = 512 };
+struct executor_found {
+    int step;                  /* of the plan, the same op on all ranks; -1: there is none */
+    char text[EXECUTOR_FOUND]; /* path, op and value */
+};
+
 struct executor_run {
     uint64_t step;
     uint64_t sample_base; /* global index of this rank's first sample in this micro-batch */
     bool accumulate;      /* add to the gradients: micro-steps after the first */
     bool reduce;          /* start reducing each bucket when it is complete: the last micro-step */
-    /* Unless NULL, [EXECUTOR_FOUND] bytes: the run looks at every value it computes, writes which
-     * op made the first one that is not finite ("" for none), and goes on. Slow. */
-    char *nonfinite;
+    /* Unless NULL, the run looks at every value it computes, tells the first that is not finite,
+     * and goes on. Slow. */
+    struct executor_found *nonfinite;
 };
-enum { EXECUTOR_FOUND = 512 };
 
 /*
  * Runs the step once. With `reduce`, returns when all buckets are reduced (summed over ranks; a
