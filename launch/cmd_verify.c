@@ -18,10 +18,16 @@
 #include "runtime/base/bf16.h"
 #include "runtime/base/log.h"
 
-static const struct verify_tolerances tolerances_f32 = {
-    .value = 2e-5, .loss = 1e-5, .gradient = 1e-3, .floor = 1e-6, .training = 5e-3, .final = true};
+static const struct verify_tolerances tolerances_f32 = {.value = 2e-5,
+                                                        .loss = 1e-5,
+                                                        .gradient = 1e-3,
+                                                        .floor = 1e-6,
+                                                        .whole = 1e-5,
+                                                        .training = 5e-3,
+                                                        .final = true};
+/* About one and a half times what PyTorch's own bf16 autocast differs by on such small models. */
 static const struct verify_tolerances tolerances_bf16 = {
-    .value = 3e-2, .loss = 1e-2, .gradient = 0.1, .floor = 1e-2, .training = 5e-2};
+    .value = 0.1, .loss = 1e-2, .gradient = 0.3, .floor = 1e-2, .whole = 8e-2, .training = 5e-2};
 
 static const struct config_option verify_options[] = {
     CONFIG_CHOICE(struct verify_config, model, "family", model_choices, .help = "The model."),
@@ -315,7 +321,22 @@ static enum status compare_gradient(void *context, const char *name)
     TRY(verify_read_like(v, full, &p->tensor->shape, &want));
     const float *got = executor_gradients(v->executor) + p->offset;
     verify_judge(v, full, verify_gradient_error(v, got, want, p->count), v->tolerance->gradient);
+    for (int64_t i = 0; i < p->count; i++) {
+        double difference = (double)got[i] - want[i];
+        v->gradient_norm += (double)want[i] * want[i];
+        v->gradient_difference += difference * difference;
+    }
     free(want);
+    return STATUS_OK;
+}
+
+static enum status compare_gradients(struct verify *v)
+{
+    TRY(golden_each(v->golden, "grad", compare_gradient, v));
+    if (v->gradient_norm > 0) {
+        verify_judge(v, "all gradients as one vector",
+                     sqrt(v->gradient_difference / v->gradient_norm), v->tolerance->whole);
+    }
     return STATUS_OK;
 }
 
@@ -350,7 +371,7 @@ static enum status verify_file(struct verify *v)
     TRY(golden_each(v->golden, "trace_fused", compare_trace, v));
     TRY(golden_each(v->golden, "out", compare_out, v));
     TRY(compare_losses(v));
-    TRY(golden_each(v->golden, "grad", compare_gradient, v));
+    TRY(compare_gradients(v));
     TRY(compare_missing_gradients(v));
     return verify_training(v);
 }
@@ -382,11 +403,12 @@ static const char usage[] =
     "loss and gradient with the file's, then repeats its training steps. Exits 0 only when all "
     "are\n"
     "within the tolerances: forward values 2e-5 of the largest of the tensor, losses 1e-5,\n"
-    "gradients 1e-3 (L2), training steps 5e-3. Files: docs/verify.md.\n"
+    "gradients 1e-3 (L2; 1e-5 all together), training steps 5e-3. Files: docs/verify.md.\n"
     "\n"
     "      --all         print every comparison, not only the ones that fail\n"
-    "      --dtype TYPE  of activations. bf16: forward values 3e-2, losses 1e-2, gradients 0.1,\n"
-    "                    losses of the training steps 5e-2; final parameters are left out\n";
+    "      --dtype TYPE  of activations, f32 or bf16. bf16: forward values 0.1, losses 1e-2,\n"
+    "                    gradients 0.3 (8e-2 all together), losses of the training steps 5e-2;\n"
+    "                    final parameters are left out\n";
 
 static int run(int argc, char **argv)
 {

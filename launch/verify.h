@@ -18,8 +18,9 @@ struct verify_config {
 struct verify_tolerances {
     double value;    /* largest difference, of the largest value of the tensor */
     double loss;     /* relative */
-    double gradient; /* relative, L2 */
+    double gradient; /* relative, L2, of a parameter */
     double floor;    /* below this norm gradients compare absolutely */
+    double whole;    /* relative, L2, of all gradients as one vector */
     double training; /* relative: losses of the training steps, and final parameters */
     bool final;      /* whether the parameters after the training steps are compared */
 };
@@ -36,9 +37,11 @@ struct verify {
     struct executor *executor;
     int compared;
     int failed;
-    double most_lr; /* largest multiplier of the learning rate */
-    double reach;   /* how far a parameter can have moved in training: sum of rates */
-    double worst;   /* error over tolerance */
+    double most_lr;             /* largest multiplier of the learning rate */
+    double reach;               /* how far a parameter can have moved in training: sum of rates */
+    double gradient_norm;       /* of all gradients compared, squared */
+    double gradient_difference; /* the same of the differences */
+    double worst;               /* error over tolerance */
     char worst_name[512];
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # weft verify: golden files pass; copies of one with a single thing changed fail, and say what.
-# needs=shared/golden,python:h5py timeout=100
+# needs=shared/golden,python:h5py timeout=240
 set -u
 weft=${WEFT_BUILD:-build/release}/weft
 shared=${WEFT_SHARED:-../shared}/golden
@@ -44,6 +44,12 @@ for file in $files; do
     *" values compared, 0 outside the tolerances;"*) said=all ;;
   esac
   check "$(basename "$file") says so" all "$said"
+  said=$("$weft" verify --dtype bf16 "$file" 2>&1)
+  check "$(basename "$file") passes in bf16" 0 $?
+  case $said in
+    *" values compared, 0 outside the tolerances;"*) said=all ;;
+  esac
+  check "$(basename "$file") says so in bf16" all "$said"
 done
 
 # A copy without training steps, and copies of it with one change each.
@@ -88,6 +94,11 @@ copy("nan", scale("loss/mlm", float("nan")))
 def hole(f):
     f["out/fused_cls"][1, 7] = np.nan
 copy("hole", hole)
+copy("other", scale("loss/mlm", 1.02))
+def scale_all(f):
+    f["grad"].visititems(lambda name, d: d.write_direct(np.float32(1.0001) * d[()])
+                         if isinstance(d, h5py.Dataset) and d.shape else None)
+copy("scaled", scale_all)
 copy("missing", lambda f: f.__delitem__("params/mlm_score.bias"))
 copy("shape", replace("params/cross_modal_image_transform.weight", np.zeros((128, 48), "f4")))
 copy("rank", replace("input/ids", np.zeros((4, 12, 1), "i4")))
@@ -115,16 +126,20 @@ with h5py.File(train, "r+") as f:
 PY
 check "copies are made" 0 $?
 
-refuses "one weight" 1 "weight.h5: 708 values compared" "$weft" verify "$folder/weight.h5"
+refuses "one weight" 1 "weight.h5: 709 values compared" "$weft" verify "$folder/weight.h5"
 says "one weight: where it shows" "FAILED grad/vit_model.layers.2.blocks.17.attn.norm_i2t_i.bias"
-refuses "one loss" 1 "loss.h5: 708 values compared, 1 outside the tolerances; worst loss/itc" \
+refuses "one loss" 1 "loss.h5: 709 values compared, 1 outside the tolerances; worst loss/itc" \
   "$weft" verify "$folder/loss.h5"
-refuses "one gradient" 1 "gradient.h5: 708 values compared, 1 outside the tolerances; worst grad/temp" \
+refuses "one gradient" 1 "FAILED grad/temp " \
   "$weft" verify "$folder/gradient.h5"
 refuses "one output" 1 "1 outside the tolerances; worst out/itm_logits" "$weft" verify "$folder/output.h5"
 refuses "not a number" 1 "1 outside the tolerances; worst loss/mlm" "$weft" verify "$folder/nan.h5"
 refuses "one element that is not a number" 1 "1 outside the tolerances; worst out/fused_cls at inf" \
   "$weft" verify "$folder/hole.h5"
+refuses "bf16: a loss" 1 "worst loss/mlm" \
+  "$weft" verify --dtype bf16 "$folder/other.h5"
+refuses "all gradients a little" 1 "1 outside the tolerances; worst all gradients as one vector" \
+  "$weft" verify "$folder/scaled.h5"
 refuses "a missing dataset" 1 "missing.h5: dataset 'params/mlm_score.bias' is missing" \
   "$weft" verify "$folder/missing.h5"
 refuses "a transposed weight" 1 \
@@ -148,8 +163,8 @@ refuses "half a file" 1 "truncated.h5: not a readable HDF5 file" "$weft" verify 
 refuses "no HDF5" 1 "text.h5: not a readable HDF5 file" "$weft" verify "$folder/text.h5"
 refuses "no file" 1 "$folder/none.h5: cannot open" "$weft" verify "$folder/none.h5"
 refuses "training: a loss" 1 "FAILED train/losses[4] itc" "$weft" verify "$folder/train.h5"
-says "training: a parameter" "train.h5: 1432 values compared, 2 outside the tolerances"
-refuses "one bad of two" 1 "base.h5: 708 values compared, 0 outside" \
+says "training: a parameter" "train.h5: 1433 values compared, 2 outside the tolerances"
+refuses "one bad of two" 1 "base.h5: 709 values compared, 0 outside" \
   "$weft" verify "$folder/text.h5" "$folder/base.h5"
 refuses "no file named" 2 "usage: weft verify" "$weft" verify
 refuses "another dtype" 2 "--dtype f16: f32 or bf16" "$weft" verify --dtype f16 "$folder/base.h5"
