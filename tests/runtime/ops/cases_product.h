@@ -77,6 +77,11 @@ static inline void patch_embed_build(const struct case_build *b)
     b->out[0] = op_patch_embed(b->g, b->in[0], b->in[1], third(b));
 }
 
+static inline void exchange_build(const struct case_build *b)
+{
+    b->out[0] = op_exchange_rows(b->g, b->in[0], b->in[1]);
+}
+
 static inline void gather_build(const struct case_build *b)
 {
     b->out[0] = op_gather(b->g, b->in[0], b->in[1]);
@@ -315,6 +320,16 @@ static inline void scatter_reference(const struct case_reference *r)
             8e-3                                                                                   \
         }                                                                                          \
     }
+/* On one rank, rows of all ranks are a table's rows. */
+#define EXCHANGE(what, table_, index_, y_, rows_)                                                  \
+    {                                                                                              \
+        .name = what, .build = exchange_build, .reference = gather_reference,                      \
+        .in = {{INPUT_FLOAT, table_}, {INPUT_INDEX, index_, 0, rows_}}, .out = {y_},               \
+        .tolerance = {0, 0}, .gradient_tolerance = {                                               \
+            2e-6,                                                                                  \
+            8e-3                                                                                   \
+        }                                                                                          \
+    }
 #define EMBEDDING(what, table_, index_, y_, rows_, padding_)                                       \
     {                                                                                              \
         .name = what, .build = embedding_build, .reference = embedding_reference,                  \
@@ -421,6 +436,10 @@ static const struct op_case cases_product[] = {
     GATHER("gather scalars", DIMS(7), DIMS(9), DIMS(9), 7),
     GATHER("gather from one row", DIMS(1, 3), DIMS(6), DIMS(6, 3), 1),
     GATHER("gather of rank 3", DIMS(4, 3, 2), DIMS(5), DIMS(5, 3, 2), 4),
+    EXCHANGE("exchange rows", DIMS(7, 5), DIMS(9), DIMS(9, 5), 7),
+    EXCHANGE("exchange scalars", DIMS(7), DIMS(4), DIMS(4), 7),
+    EXCHANGE("exchange one row", DIMS(1, 3), DIMS(6), DIMS(6, 3), 1),
+    EXCHANGE("exchange of rank 3", DIMS(4, 3, 2), DIMS(5), DIMS(5, 3, 2), 4),
     GATHER("gather large", DIMS(50, 129), DIMS(700), DIMS(700, 129), 50),
     EMBEDDING("embedding", DIMS(9, 5), DIMS(3, 4), DIMS(3, 4, 5), 9, -1),
     EMBEDDING("embedding with padding", DIMS(4, 5), DIMS(3, 6), DIMS(3, 6, 5), 4, 1),
