@@ -95,7 +95,7 @@ struct checkpoint_saver_options {
  * A file size limit becomes an error instead of a signal (SIGXFSZ is ignored from here on).
  * Collective. Errors, the same on all ranks: STATUS_IO for a folder that cannot be written.
  */
-enum status checkpoint_saver_create(struct checkpoint_saver **saver, const char *folder,
+enum status checkpoint_saver_create(struct checkpoint_saver **created, const char *folder,
                                     const struct checkpoint_saver_options *options,
                                     struct comm *comm);
 

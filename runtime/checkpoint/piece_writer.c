@@ -168,6 +168,7 @@ enum status piece_writer_settle(struct piece_writer *writer)
     }
     if (all_owned) return STATUS_OK; /* settled before: the staging memory is in use */
     TRY(reserve_staging(writer));
+    if (!writer->staging) return STATUS_OK; /* nothing to set aside */
     uint8_t *end = writer->staging + writer->staging_bytes;
     int64_t *places = malloc((size_t)writer->num_pieces * sizeof *places);
     CHECK(places, STATUS_NO_MEMORY, "no memory for %lld places", (long long)writer->num_pieces);

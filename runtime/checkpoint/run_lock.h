@@ -18,7 +18,7 @@ struct run_lock;
  * Errors, the same on all ranks: STATUS_INVALID when another job holds it, naming it;
  * STATUS_IO.
  */
-enum status run_lock_acquire(struct run_lock **lock, const char *folder, struct comm *comm);
+enum status run_lock_acquire(struct run_lock **acquired, const char *folder, struct comm *comm);
 
 /* Unlocks. NULL-safe, sets NULL. Not collective. */
 void run_lock_release(struct run_lock **lock);

@@ -183,7 +183,8 @@ static enum status create(struct safetensors **created, const char *path)
     file->path = arena_strdup(&file->arena, path);
     if (!file->path) {
         safetensors_close(&file);
-        return status_fail(STATUS_NO_MEMORY, "%s: no memory to open it", path);
+        status_fail(STATUS_NO_MEMORY, "%s: no memory to open it", path);
+        return STATUS_NO_MEMORY;
     }
     *created = file;
     return STATUS_OK;

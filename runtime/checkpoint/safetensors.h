@@ -42,14 +42,14 @@ struct safetensors;
  * STATUS_INVALID for something that is no safetensors file, STATUS_UNSUPPORTED for more than
  * SHAPE_MAX_RANK dimensions.
  */
-enum status safetensors_open(struct safetensors **file, const char *path);
+enum status safetensors_open(struct safetensors **opened, const char *path);
 void safetensors_close(struct safetensors **file); /* NULL-safe, sets NULL */
 
 /*
  * The same without a file: `head` [size] is the beginning of one of `file_bytes` bytes, header
  * included. For safetensors_open and for tests; tensors cannot be read. Errors as above.
  */
-enum status safetensors_parse(struct safetensors **file, const char *path, const void *head,
+enum status safetensors_parse(struct safetensors **parsed, const char *path, const void *head,
                               int64_t size, int64_t file_bytes);
 
 int64_t safetensors_count(const struct safetensors *file);

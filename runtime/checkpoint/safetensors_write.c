@@ -72,7 +72,7 @@ static enum status order_tensors(const char *path, const struct safetensors_tens
     for (int64_t i = 0; i < count; i++) {
         order[i] = &tensors[i];
     }
-    qsort(order, (size_t)count, sizeof *order, compare_names);
+    qsort(order, (size_t)count, sizeof(const void *), compare_names);
     for (int64_t i = 1; i < count; i++) {
         CHECK(strcmp(order[i - 1]->name, order[i]->name) != 0, STATUS_INVALID,
               "%s: '%s' would be written twice", path, order[i]->name);

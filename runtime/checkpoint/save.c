@@ -150,7 +150,7 @@ enum status checkpoint_saver_create(struct checkpoint_saver **created, const cha
         status = piece_writer_init(&saver->writer);
     }
     if (comm) status = comm_agree_status(comm, "checkpoint: start", status);
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK || !saver) {
         free(saver);
         return status;
     }
@@ -330,14 +330,14 @@ static enum status gather_hashes(struct checkpoint_saver *saver)
     enum status status = STATUS_OK;
     if (!hashes) status = status_fail(STATUS_NO_MEMORY, "no memory for a checkpoint's hashes");
     status = agree(saver, "checkpoint: hashes", status);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && hashes) {
         for (int64_t i = 0; i < plan->num_pieces; i++) {
             hashes[plan->pieces[i].row] = plan->pieces[i].hash;
         }
         status =
             comm_allreduce(comm, "checkpoint: hashes", hashes, plan->num_used, COMM_I64, COMM_SUM);
     }
-    for (int64_t i = 0; status == STATUS_OK && i < plan->num_used; i++) {
+    for (int64_t i = 0; status == STATUS_OK && hashes && i < plan->num_used; i++) {
         plan->rows[i].hash = hashes[i];
     }
     free(hashes);
