@@ -113,6 +113,24 @@ static enum status clean_folder(const struct checkpoint_saver *saver)
     return status;
 }
 
+/* `latest` names the newest file again, or goes with the last one. */
+static enum status mend_latest(const struct checkpoint_saver *saver)
+{
+    int64_t *steps;
+    int64_t count;
+    TRY(checkpoint_folder_list(saver->folder, &steps, &count));
+    enum status status = STATUS_OK;
+    if (count > 0) {
+        status = save_latest(saver->folder, steps[0]);
+    } else {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/latest", saver->folder);
+        (void)unlink(path);
+    }
+    free(steps);
+    return status;
+}
+
 static enum status prepare_folder(const struct checkpoint_saver *saver)
 {
     char path[PATH_MAX];
@@ -132,7 +150,8 @@ static enum status prepare_folder(const struct checkpoint_saver *saver)
         status_fail(STATUS_IO, "%s: cannot write there: %s", saver->folder, strerror(error));
         return save_explain(STATUS_IO, error);
     }
-    return clean_folder(saver);
+    TRY(clean_folder(saver));
+    return saver->options.resumed_step >= 0 ? mend_latest(saver) : STATUS_OK;
 }
 
 enum status checkpoint_saver_create(struct checkpoint_saver **created, const char *folder,

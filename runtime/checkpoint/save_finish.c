@@ -78,13 +78,14 @@ static enum status write_end(const struct save_finish *job, int file)
 
 /* ---- latest, and old files ---- */
 
-static enum status write_latest(const char *folder, const char *name)
+enum status save_latest(const char *folder, int64_t step)
 {
     char path[PATH_MAX];
-    char line[CHECKPOINT_FOLDER_NAME_MAX + 1];
+    char line[CHECKPOINT_FOLDER_NAME_MAX];
+    checkpoint_file_name(step, line);
+    strcat(line, "\n");
     snprintf(path, sizeof path, "%s/latest", folder);
-    int length = snprintf(line, sizeof line, "%s\n", name);
-    return file_replace(path, line, length);
+    return file_replace(path, line, (int64_t)strlen(line));
 }
 
 /* Only files up to this step count: later ones are not of this continuation. */
@@ -128,7 +129,7 @@ enum status save_finish(void *finish)
     if (status != STATUS_OK) return save_explain(status, error);
     TRY(file_rename(job->temporary, path));
     /* The checkpoint is there; what follows is convenience. */
-    if (write_latest(job->folder, name) != STATUS_OK) log_warning("%s", status_message());
+    if (save_latest(job->folder, job->step) != STATUS_OK) log_warning("%s", status_message());
     if (remove_old(job) != STATUS_OK) log_warning("%s", status_message());
     return STATUS_OK;
 }

@@ -80,4 +80,7 @@ struct save_finish {
  * files. For background_start. Errors: STATUS_IO. */
 enum status save_finish(void *finish);
 
+/* Makes FOLDER/latest name the file of `step`. Errors: STATUS_IO. */
+enum status save_latest(const char *folder, int64_t step);
+
 #endif

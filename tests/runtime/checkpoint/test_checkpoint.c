@@ -120,6 +120,19 @@ static void test_changes_after_settling(void **state)
     fixture_destroy(&fixture);
 }
 
+static void expect_latest(const char *expected)
+{
+    char path[512];
+    char line[64] = "";
+    snprintf(path, sizeof path, "%s/latest", folder);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(line, sizeof line, file));
+    fclose(file);
+    assert_string_equal(line, expected);
+    ASSERT_OK(comm_barrier(comm, "latest read"));
+}
+
 static void test_keeps_the_newest(void **state)
 {
     (void)state;
@@ -138,15 +151,10 @@ static void test_keeps_the_newest(void **state)
     assert_true(exists("step-00000050.h5"));
     assert_true(exists("step-00000060.h5"));
     assert_false(exists("latest.tmp"));
+    expect_latest("step-00000060.h5\n");
     if (comm->rank == 0) {
         char path[512];
-        char line[64] = "";
         snprintf(path, sizeof path, "%s/latest", folder);
-        FILE *file = fopen(path, "r");
-        assert_non_null(file);
-        assert_non_null(fgets(line, sizeof line, file));
-        fclose(file);
-        assert_string_equal(line, "step-00000060.h5\n");
         assert_int_equal(unlink(path), 0);
     }
     ASSERT_OK(comm_barrier(comm, "latest removed"));
@@ -156,6 +164,7 @@ static void test_keeps_the_newest(void **state)
     struct checkpoint_saver_options options = {.keep = 2, .resumed_step = 40};
     ASSERT_OK(checkpoint_saver_create(&saver, folder, &options, comm));
     assert_true(exists("step-00000060.h5.aside"));
+    expect_latest("step-00000040.h5\n");
     expect_saved(1000, 40);
     fixture_fill(&fixture, 45);
     ASSERT_OK(checkpoint_save(saver, &fixture.state));
