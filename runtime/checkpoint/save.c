@@ -8,19 +8,14 @@
  * the training's own use of them is never waited for. The ranks learn of each other's progress and
  * failures by one small agreement at step boundaries.
  */
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime/base/file_io.h"
-#include "runtime/base/log.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/checkpoint/background.h"
 #include "runtime/checkpoint/piece_writer.h"
@@ -65,95 +60,6 @@ static enum status agree(const struct checkpoint_saver *saver, const char *label
     return saver->comm ? comm_agree_status(saver->comm, label, status) : status;
 }
 
-/* ---- the folder ---- */
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text);
-    size_t tail = strlen(end);
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
-/* Removes what a dead writer left, and sets aside files of later steps than the one resumed. */
-static enum status clean_entry(const struct checkpoint_saver *saver, const char *name)
-{
-    char path[PATH_MAX + 256];
-    char aside[sizeof path + 8];
-    snprintf(path, sizeof path, "%s/%s", saver->folder, name);
-    bool is_ours = strncmp(name, "step-", 5) == 0 || strncmp(name, "latest", 6) == 0;
-    if (is_ours && ends_with(name, ".tmp")) {
-        CHECK(unlink(path) == 0, STATUS_IO, "%s: cannot remove what a dead job left: %s", path,
-              strerror(errno));
-        log_info("%s: removed; the job that wrote it died before it was complete", path);
-        return STATUS_OK;
-    }
-    int64_t step;
-    if (saver->options.resumed_step < 0 || !checkpoint_file_step(name, &step) ||
-        step <= saver->options.resumed_step) {
-        return STATUS_OK;
-    }
-    snprintf(aside, sizeof aside, "%s.aside", path);
-    CHECK(rename(path, aside) == 0, STATUS_IO, "cannot rename %s to %s: %s", path, aside,
-          strerror(errno));
-    log_warning("%s: renamed to *.aside, because this run continues from step %" PRId64
-                " without it",
-                path, saver->options.resumed_step);
-    return STATUS_OK;
-}
-
-static enum status clean_folder(const struct checkpoint_saver *saver)
-{
-    DIR *directory = opendir(saver->folder);
-    CHECK(directory, STATUS_IO, "%s: cannot list the folder: %s", saver->folder, strerror(errno));
-    enum status status = STATUS_OK;
-    for (struct dirent *entry; status == STATUS_OK && (entry = readdir(directory));) {
-        status = clean_entry(saver, entry->d_name);
-    }
-    closedir(directory);
-    return status;
-}
-
-/* `latest` names the newest file again, or goes with the last one. */
-static enum status mend_latest(const struct checkpoint_saver *saver)
-{
-    int64_t *steps;
-    int64_t count;
-    TRY(checkpoint_folder_list(saver->folder, &steps, &count));
-    enum status status = STATUS_OK;
-    if (count > 0) {
-        status = save_latest(saver->folder, steps[0]);
-    } else {
-        char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s/latest", saver->folder);
-        (void)unlink(path);
-    }
-    free(steps);
-    return status;
-}
-
-static enum status prepare_folder(const struct checkpoint_saver *saver)
-{
-    char path[PATH_MAX];
-    for (const char *slash = strchr(saver->folder + 1, '/');; slash = strchr(slash + 1, '/')) {
-        size_t length = slash ? (size_t)(slash - saver->folder) : strlen(saver->folder);
-        memcpy(path, saver->folder, length);
-        path[length] = '\0';
-        if (mkdir(path, 0777) != 0 && errno != EEXIST) {
-            int error = errno;
-            status_fail(STATUS_IO, "%s: cannot make the folder: %s", path, strerror(error));
-            return save_explain(STATUS_IO, error);
-        }
-        if (!slash) break;
-    }
-    if (access(saver->folder, W_OK) != 0) {
-        int error = errno;
-        status_fail(STATUS_IO, "%s: cannot write there: %s", saver->folder, strerror(error));
-        return save_explain(STATUS_IO, error);
-    }
-    TRY(clean_folder(saver));
-    return saver->options.resumed_step >= 0 ? mend_latest(saver) : STATUS_OK;
-}
-
 enum status checkpoint_saver_create(struct checkpoint_saver **created, const char *folder,
                                     const struct checkpoint_saver_options *options,
                                     struct comm *comm)
@@ -179,7 +85,8 @@ enum status checkpoint_saver_create(struct checkpoint_saver **created, const cha
     saver->options = *options;
     saver->report.step = -1;
     status =
-        agree(saver, "checkpoint: folder", is_first(saver) ? prepare_folder(saver) : STATUS_OK);
+        agree(saver, "checkpoint: folder",
+              is_first(saver) ? save_folder_prepare(folder, options->resumed_step) : STATUS_OK);
     if (status != STATUS_OK) {
         checkpoint_saver_destroy(&saver);
         return status;

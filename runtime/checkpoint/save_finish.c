@@ -76,43 +76,6 @@ static enum status write_end(const struct save_finish *job, int file)
     return file_sync(file, job->temporary);
 }
 
-/* ---- latest, and old files ---- */
-
-enum status save_latest(const char *folder, int64_t step)
-{
-    char path[PATH_MAX];
-    char line[CHECKPOINT_FOLDER_NAME_MAX];
-    checkpoint_file_name(step, line);
-    strcat(line, "\n");
-    snprintf(path, sizeof path, "%s/latest", folder);
-    return file_replace(path, line, (int64_t)strlen(line));
-}
-
-/* Only files up to this step count: later ones are not of this continuation. */
-static enum status remove_old(const struct save_finish *job)
-{
-    if (job->keep <= 0) return STATUS_OK;
-    int64_t *steps;
-    int64_t count;
-    TRY(checkpoint_folder_list(job->folder, &steps, &count));
-    enum status status = STATUS_OK;
-    int64_t kept = 0;
-    for (int64_t i = 0; i < count; i++) {
-        if (steps[i] > job->step || kept++ < job->keep) continue;
-        if (job->keep_every > 0 && steps[i] % job->keep_every == 0) continue;
-        char name[CHECKPOINT_FOLDER_NAME_MAX];
-        char path[PATH_MAX];
-        checkpoint_file_name(steps[i], name);
-        snprintf(path, sizeof path, "%s/%s", job->folder, name);
-        if (unlink(path) != 0) {
-            status = status_fail(STATUS_IO, "%s: cannot remove the old checkpoint: %s", path,
-                                 strerror(errno));
-        }
-    }
-    free(steps);
-    return status;
-}
-
 enum status save_finish(void *finish)
 {
     const struct save_finish *job = finish;
@@ -129,7 +92,9 @@ enum status save_finish(void *finish)
     if (status != STATUS_OK) return save_explain(status, error);
     TRY(file_rename(job->temporary, path));
     /* The checkpoint is there; what follows is convenience. */
-    if (save_latest(job->folder, job->step) != STATUS_OK) log_warning("%s", status_message());
-    if (remove_old(job) != STATUS_OK) log_warning("%s", status_message());
+    if (save_folder_latest(job->folder, job->step) != STATUS_OK)
+        log_warning("%s", status_message());
+    if (save_folder_thin(job->folder, job->step, job->keep, job->keep_every) != STATUS_OK)
+        log_warning("%s", status_message());
     return STATUS_OK;
 }

@@ -80,7 +80,20 @@ struct save_finish {
  * files. For background_start. Errors: STATUS_IO. */
 enum status save_finish(void *finish);
 
+/* ---- save_folder.c: the folder; rank 0 ---- */
+
+/*
+ * Makes the folder when it is not there, removes what dead writers left, and, unless `resumed_step`
+ * is below 0, renames files of later steps to NAME.aside and mends `latest`. Errors: STATUS_IO.
+ */
+enum status save_folder_prepare(const char *folder, int64_t resumed_step);
+
 /* Makes FOLDER/latest name the file of `step`. Errors: STATUS_IO. */
-enum status save_latest(const char *folder, int64_t step);
+enum status save_folder_latest(const char *folder, int64_t step);
+
+/* Removes all but the newest `keep` (0: removes nothing) of the files up to `step`, and those whose
+ * step is a multiple of `keep_every`. Later ones are not of this continuation. Errors: STATUS_IO.
+ */
+enum status save_folder_thin(const char *folder, int64_t step, int64_t keep, int64_t keep_every);
 
 #endif
