@@ -88,24 +88,29 @@ static enum status write_file(const struct strbuf *text, const char *path)
     return status;
 }
 
+void eval_result_text(const struct eval_result *result, struct strbuf *out)
+{
+    strbuf_printf(out, "{\"step\": %lld, \"split\": ", (long long)result->step);
+    json_append_string(out, result->split);
+    strbuf_append(out, ", \"set\": ");
+    json_append_string(out, result->set);
+    strbuf_printf(out, ",\n \"images\": %lld, \"texts\": %lld, \"rerank\": %lld,\n",
+                  (long long)result->num_images, (long long)result->num_texts,
+                  (long long)result->rerank);
+    put_values(out, "metrics", &result->metrics);
+    put_values(out, "chance", &result->chance);
+    strbuf_append(out, " \"examples\": [");
+    for (int i = 0; i < result->num_examples; i++) {
+        strbuf_append(out, i ? ",\n" : "\n");
+        put_example(out, &result->examples[i]);
+    }
+    strbuf_append(out, "]}\n");
+}
+
 enum status eval_result_write(const struct eval_result *result, const char *path)
 {
     struct strbuf out = {0};
-    strbuf_printf(&out, "{\"step\": %lld, \"split\": ", (long long)result->step);
-    json_append_string(&out, result->split);
-    strbuf_append(&out, ", \"set\": ");
-    json_append_string(&out, result->set);
-    strbuf_printf(&out, ",\n \"images\": %lld, \"texts\": %lld, \"rerank\": %lld,\n",
-                  (long long)result->num_images, (long long)result->num_texts,
-                  (long long)result->rerank);
-    put_values(&out, "metrics", &result->metrics);
-    put_values(&out, "chance", &result->chance);
-    strbuf_append(&out, " \"examples\": [");
-    for (int i = 0; i < result->num_examples; i++) {
-        strbuf_append(&out, i ? ",\n" : "\n");
-        put_example(&out, &result->examples[i]);
-    }
-    strbuf_append(&out, "]}\n");
+    eval_result_text(result, &out);
     enum status status = out.failed ? status_fail(STATUS_NO_MEMORY, "%s: out of memory", path)
                                     : write_file(&out, path);
     strbuf_fini(&out);

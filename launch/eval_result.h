@@ -26,6 +26,7 @@
 
 #include "launch/run_log.h"
 #include "runtime/base/arena.h"
+#include "runtime/base/strbuf.h"
 
 /* A picture: `set` is a file, glob or folder as given to store_open; relative to where weft ran. */
 struct eval_image {
@@ -81,6 +82,9 @@ struct eval_result {
     const struct eval_example *examples;
     int num_examples;
 };
+
+/* Appends `result` as JSON; check out->failed. */
+void eval_result_text(const struct eval_result *result, struct strbuf *out);
 
 /* Writes `result` to `path`, replaced as a whole. Not collective. Errors: STATUS_IO,
  * STATUS_NO_MEMORY. */

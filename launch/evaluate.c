@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "launch/eval_impl.h"
-#include "runtime/base/log.h"
 
 enum { EXAMPLES = 6, SHOWN = 5 };
 
@@ -140,25 +139,12 @@ static enum status make_examples(struct evaluation *e, const int64_t *place,
 
 /* ---- the whole ---- */
 
-static void log_numbers(const struct evaluation *e, const struct eval_numbers *numbers)
-{
-    struct strbuf line = {0};
-    strbuf_printf(&line, "evaluation at update %lld on %lld pictures and %lld texts:",
-                  (long long)e->in->step, (long long)e->num_images, (long long)e->num_texts);
-    for (int i = 0; i < numbers->count; i++) {
-        strbuf_printf(&line, "  %s %.3f", numbers->items[i].name, numbers->items[i].value);
-    }
-    log_info("%s", line.text ? line.text : "");
-    strbuf_fini(&line);
-}
-
 static enum status draw_result(struct evaluation *e, eval_report_fn report, void *user)
 {
     struct eval_numbers numbers;
     struct eval_numbers chance;
     const int64_t *places;
     TRY(eval_metrics(e, &numbers, &chance, &places));
-    log_numbers(e, &numbers);
     struct eval_example examples[EVAL_NUM_KINDS * EXAMPLES];
     int count = 0;
     TRY(make_examples(e, places, examples, &count));

@@ -29,7 +29,7 @@ typedef enum status (*eval_report_fn)(void *user, const struct eval_result *resu
 
 /*
  * Evaluates: recall of text and image retrieval by dual features, then after matching, and matching
- * accuracy; logs one line. Collective. Errors: STATUS_INVALID without evaluation sets or without
+ * accuracy. Collective. Errors: STATUS_INVALID without evaluation sets or without
  * contrastive learning; STATUS_CORRUPT for features that are not finite; what data and `report`
  * give.
  */

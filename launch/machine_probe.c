@@ -1,5 +1,6 @@
 #include "launch/machine_probe.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,10 +10,10 @@
 enum { TRIAD_LENGTH = 12 << 20, LEAST_RUNS = 3 };
 #define PROBE_SECONDS 0.5
 
-static double now(void)
+static double now(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -28,21 +29,27 @@ static void *ones(int64_t count, enum dtype dtype)
 }
 
 static enum status run_product(struct machine_probe *probe, struct cpu_matmul *matmul,
-                               const struct cpu_matmul_run *run)
+                               const struct cpu_matmul_run *run, double duration)
 {
     double best = 1e30;
-    double start = now();
-    for (int i = 0; i < LEAST_RUNS || now() - start < PROBE_SECONDS; i++) {
-        double begin = now();
+    double least_work = 1e30;
+    double start = now(CLOCK_MONOTONIC);
+    for (int i = 0; i < LEAST_RUNS || now(CLOCK_MONOTONIC) - start < duration; i++) {
+        double begin = now(CLOCK_MONOTONIC);
+        double work = now(CLOCK_PROCESS_CPUTIME_ID);
         TRY(cpu_matmul_run(matmul, run));
-        double seconds = now() - begin;
+        double seconds = now(CLOCK_MONOTONIC) - begin;
+        work = now(CLOCK_PROCESS_CPUTIME_ID) - work;
         if (seconds < best) best = seconds;
+        if (work < least_work) least_work = work;
     }
-    probe->flops = 2.0 * (double)probe->m * (double)probe->n * (double)probe->k / best;
+    double flops = 2.0 * (double)probe->m * (double)probe->n * (double)probe->k;
+    probe->flops = flops / best;
+    probe->processor_flops = flops * omp_get_max_threads() / least_work;
     return STATUS_OK;
 }
 
-static enum status probe_product(struct machine_probe *probe)
+enum status machine_probe_product(struct machine_probe *probe, double seconds)
 {
     const struct cpu_matmul_spec spec = {.batch = 1,
                                          .m = probe->m,
@@ -62,7 +69,7 @@ static enum status probe_product(struct machine_probe *probe)
                                  .version = 1};
     enum status status =
         run.a && run.b && run.c && run.scratch
-            ? run_product(probe, matmul, &run)
+            ? run_product(probe, matmul, &run, seconds)
             : status_fail(STATUS_NO_MEMORY, "out of memory for measuring a matrix product");
     free(run.a);
     free(run.b);
@@ -75,14 +82,14 @@ static enum status probe_product(struct machine_probe *probe)
 static void run_triad(struct machine_probe *probe, float *a, const float *b, const float *c)
 {
     double best = 1e30;
-    double start = now();
-    for (int run = 0; run < LEAST_RUNS || now() - start < PROBE_SECONDS; run++) {
-        double begin = now();
+    double start = now(CLOCK_MONOTONIC);
+    for (int run = 0; run < LEAST_RUNS || now(CLOCK_MONOTONIC) - start < PROBE_SECONDS; run++) {
+        double begin = now(CLOCK_MONOTONIC);
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < TRIAD_LENGTH; i++) {
             a[i] = b[i] + 0.5f * c[i];
         }
-        double seconds = now() - begin;
+        double seconds = now(CLOCK_MONOTONIC) - begin;
         if (seconds < best) best = seconds;
     }
     probe->triad_length = TRIAD_LENGTH;
@@ -105,6 +112,6 @@ static enum status probe_triad(struct machine_probe *probe)
 
 enum status machine_probe_run(struct machine_probe *probe)
 {
-    TRY(probe_product(probe));
+    TRY(machine_probe_product(probe, PROBE_SECONDS));
     return probe_triad(probe);
 }

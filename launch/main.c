@@ -9,6 +9,7 @@ extern const struct command command_check;
 extern const struct command command_compare;
 extern const struct command command_demo;
 extern const struct command command_doctor;
+extern const struct command command_eval;
 extern const struct command command_export;
 extern const struct command command_import;
 extern const struct command command_inspect;
@@ -34,6 +35,7 @@ static const struct command *const commands[] = {
     &command_compare,
     &command_doctor,
     &command_import,
+    &command_eval,
     &command_export,
     &command_demo,
     &command_version,

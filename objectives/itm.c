@@ -41,6 +41,10 @@ static void draw_negatives(struct step *step)
 {
     struct graph *g = step->graph;
     if (step->negative_image) return;
+    if (step->parameters_only) { /* recorded for its parameters alone, maybe with a single pair */
+        step->negative_image = step->negative_text = op_row_numbers(g, step->batch, false);
+        return;
+    }
     struct tensor *entropy[2] = {NULL, NULL};
     /* Drawn once, so it is the same draw whether or not objectives share. */
     graph_random_scope(g, "");

@@ -276,7 +276,7 @@ static void fill_in(const struct data_config *settings, struct image_transform *
     }
 }
 
-static enum status find_transforms(const struct data_config *settings, struct data *data)
+enum status data_find_transforms(const struct data_config *settings, struct data *data)
 {
     const char *name = data_transform_names[settings->transform];
     const char *still = name;
@@ -289,23 +289,42 @@ static enum status find_transforms(const struct data_config *settings, struct da
     return STATUS_OK;
 }
 
-enum status data_open(const struct data_config *settings, struct config *config,
-                      const char *section, bool needs_texts, struct data *data)
+static enum status open_eval(const struct data_config *settings, struct config *config,
+                             const char *section, bool needs_texts, struct data *data)
+{
+    const struct list eval = {settings->eval_sets.items, settings->eval_sets.count, "eval_sets"};
+    return open_sets(settings, config, section, eval, needs_texts, data->eval_stores,
+                     data->eval_sets, &data->num_eval_sets);
+}
+
+static enum status begin(const struct data_config *settings, struct config *config,
+                         const char *section, struct data *data)
 {
     memset(data, 0, sizeof *data);
     data->settings = settings;
     data->where = config_where(config, "%s", section);
+    return data_find_transforms(settings, data);
+}
+
+enum status data_open_eval(const struct data_config *settings, struct config *config,
+                           const char *section, bool needs_texts, struct data *data)
+{
+    enum status status = begin(settings, config, section, data);
+    if (status == STATUS_OK) status = open_eval(settings, config, section, needs_texts, data);
+    if (status != STATUS_OK) data_close(data);
+    return status;
+}
+
+enum status data_open(const struct data_config *settings, struct config *config,
+                      const char *section, bool needs_texts, struct data *data)
+{
     const struct list train = {settings->sets.items, settings->sets.count, "sets"};
-    const struct list eval = {settings->eval_sets.items, settings->eval_sets.count, "eval_sets"};
-    enum status status = find_transforms(settings, data);
+    enum status status = begin(settings, config, section, data);
     if (status == STATUS_OK) {
         status = open_sets(settings, config, section, train, needs_texts, data->stores, data->sets,
                            &data->num_sets);
     }
-    if (status == STATUS_OK) {
-        status = open_sets(settings, config, section, eval, needs_texts, data->eval_stores,
-                           data->eval_sets, &data->num_eval_sets);
-    }
+    if (status == STATUS_OK) status = open_eval(settings, config, section, needs_texts, data);
     if (status != STATUS_OK) data_close(data);
     return status;
 }

@@ -103,6 +103,14 @@ enum status data_open(const struct data_config *settings, struct config *config,
                       const char *section, bool needs_texts, struct data *data);
 void data_close(struct data *data);
 
+/* The same without the sets to train on, which may lie elsewhere. */
+enum status data_open_eval(const struct data_config *settings, struct config *config,
+                           const char *section, bool needs_texts, struct data *data);
+
+/* Only the transforms, for pictures that come from no set. Errors: those of image_transform_find.
+ */
+enum status data_find_transforms(const struct data_config *settings, struct data *data);
+
 /*
  * The options for a training loader on data->sets: everything but rank, size, batch, start, seed,
  * tokenizer and mlm, which the caller sets. Borrows from `data`.
