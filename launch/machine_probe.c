@@ -32,20 +32,20 @@ static enum status run_product(struct machine_probe *probe, struct cpu_matmul *m
                                const struct cpu_matmul_run *run, double duration)
 {
     double best = 1e30;
-    double least_work = 1e30;
+    double start_work = now(CLOCK_PROCESS_CPUTIME_ID);
+    int runs = 0;
     double start = now(CLOCK_MONOTONIC);
     for (int i = 0; i < LEAST_RUNS || now(CLOCK_MONOTONIC) - start < duration; i++) {
         double begin = now(CLOCK_MONOTONIC);
-        double work = now(CLOCK_PROCESS_CPUTIME_ID);
         TRY(cpu_matmul_run(matmul, run));
         double seconds = now(CLOCK_MONOTONIC) - begin;
-        work = now(CLOCK_PROCESS_CPUTIME_ID) - work;
         if (seconds < best) best = seconds;
-        if (work < least_work) least_work = work;
+        runs++;
     }
     double flops = 2.0 * (double)probe->m * (double)probe->n * (double)probe->k;
     probe->flops = flops / best;
-    probe->processor_flops = flops * omp_get_max_threads() / least_work;
+    double work = now(CLOCK_PROCESS_CPUTIME_ID) - start_work;
+    probe->processor_flops = flops * runs * omp_get_max_threads() / work;
     return STATUS_OK;
 }
 

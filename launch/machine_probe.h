@@ -14,7 +14,7 @@ struct machine_probe {
     int64_t m, n, k; /* of the product, set by the caller */
     enum dtype dtype;
     double flops;           /* per second, the best of the runs */
-    double processor_flops; /* the same by processor time over the threads, for a busy machine */
+    double processor_flops; /* the mean by processor time over the threads, for a busy machine */
     double bytes;           /* per second of a triad on f32 arrays beyond the caches, the best */
     int64_t triad_length;   /* elements of each array */
 };

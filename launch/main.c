@@ -12,6 +12,7 @@ extern const struct command command_doctor;
 extern const struct command command_eval;
 extern const struct command command_export;
 extern const struct command command_import;
+extern const struct command command_infer;
 extern const struct command command_inspect;
 extern const struct command command_pack;
 extern const struct command command_plan;
@@ -36,6 +37,7 @@ static const struct command *const commands[] = {
     &command_doctor,
     &command_import,
     &command_eval,
+    &command_infer,
     &command_export,
     &command_demo,
     &command_version,
