@@ -99,7 +99,7 @@ static enum status add_series_rows(struct compare *compare, const char *group, c
     for (int i = 0; i < compare->num_runs; i++) {
         for (int j = 0; j < compare->histories[i].num_series; j++) {
             const struct run_series *series = &compare->histories[i].series[j];
-            double values[COMPARE_RUNS];
+            double values[COMPARE_RUNS] = {0};
             if (strcmp(series->group, group) != 0 || compare_seen_before(compare, i, series))
                 continue;
             for (int k = 0; k < compare->num_runs; k++) {
@@ -116,9 +116,9 @@ static enum status add_series_rows(struct compare *compare, const char *group, c
 
 static enum status add_speed_rows(struct compare *compare)
 {
-    double steps[COMPARE_RUNS];
-    double rates[COMPARE_RUNS];
-    double waits[COMPARE_RUNS];
+    double steps[COMPARE_RUNS] = {0};
+    double rates[COMPARE_RUNS] = {0};
+    double waits[COMPARE_RUNS] = {0};
     for (int i = 0; i < compare->num_runs; i++) {
         const struct run_history *history = &compare->histories[i];
         const struct run_series *rate = run_history_find(history, "run", "samples_per_s");
@@ -174,7 +174,7 @@ static enum status add_eval_rows(struct compare *compare)
             const struct run_history_eval *eval = &history->evals[j];
             for (int k = 0; k < eval->metrics.count; k++) {
                 const char *name = eval->metrics.items[k].name;
-                double values[COMPARE_RUNS];
+                double values[COMPARE_RUNS] = {0};
                 char *label = arena_printf(&compare->arena, "%s %s", eval->split, name);
                 CHECK(label, STATUS_NO_MEMORY, "out of memory for the comparison");
                 if (compare_has_row(&compare->metrics, label)) continue;

@@ -292,7 +292,7 @@ static void check_disk(const struct doctor_options *options, struct doctor_findi
     char *bytes = calloc(1, PIECE);
     enum status status = bytes ? STATUS_OK : status_fail(STATUS_NO_MEMORY, "out of memory");
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (int i = 0; i < TRIAL / PIECE && status == STATUS_OK; i++) {
+    for (int i = 0; bytes && i < TRIAL / PIECE && status == STATUS_OK; i++) {
         memset(bytes, i + 1, PIECE); /* nothing that a file system could leave out */
         status = file_write_at(file, path, bytes, PIECE, (int64_t)i * PIECE);
     }

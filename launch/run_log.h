@@ -129,7 +129,7 @@ enum status run_log_step(struct run_log *log, const struct run_log_step *step);
 enum status run_log_eval(struct run_log *log, const struct run_log_eval *eval);
 enum status run_log_checkpoint(struct run_log *log, const struct run_log_checkpoint *checkpoint);
 enum status run_log_warning(struct run_log *log, int64_t step, const char *text);
-enum status run_log_end(struct run_log *log, const struct run_log_end *end);
+enum status run_log_end(struct run_log *log, const struct run_log_end *last);
 
 /* Flushes to the disk and closes. NULL-safe, and nothing on a log that is not open. Errors:
  * STATUS_IO. */

@@ -137,6 +137,7 @@ static void test_nothing_there(void **state)
     (void)state;
     ASSERT_FAILS(run_history_read(&history, folder), STATUS_NOT_FOUND,
                  "log.jsonl: No such file or directory; is this the folder of a run?");
+    run_history_fini(&history);
     read_text("");
     assert_int_equal(history.num_steps, 0);
     assert_int_equal(history.num_starts, 0);
