@@ -15,11 +15,12 @@
 enum status save_folder_latest(const char *folder, int64_t step)
 {
     char path[PATH_MAX];
-    char line[CHECKPOINT_FOLDER_NAME_MAX];
-    checkpoint_file_name(step, line);
-    strcat(line, "\n");
+    char name[CHECKPOINT_FOLDER_NAME_MAX];
+    char line[sizeof name + 1];
+    checkpoint_file_name(step, name);
+    int length = snprintf(line, sizeof line, "%s\n", name);
     snprintf(path, sizeof path, "%s/latest", folder);
-    return file_replace(path, line, (int64_t)strlen(line));
+    return file_replace(path, line, length);
 }
 
 enum status save_folder_thin(const char *folder, int64_t step, int64_t keep, int64_t keep_every)
