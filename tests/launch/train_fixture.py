@@ -78,6 +78,8 @@ class Place:
         self.failed = 0
         self.folder = tempfile.mkdtemp(prefix="weft-train-", dir=os.environ.get("TMPDIR"))
         self.environment = dict(os.environ, **ENVIRONMENT)
+        # Shared memory of jobs that are killed goes with the folder.
+        self.environment["OMPI_MCA_btl_vader_backing_directory"] = self.folder
         if not os.access(WEFT, os.X_OK):
             self.close()
             print(f"ok 1 - weft train # SKIP no {WEFT}\n1..1")
@@ -175,6 +177,13 @@ class Place:
                 continue
         return [found[rank] for rank in sorted(found)]
 
+    def is_alive(self, number):
+        try:
+            with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+        except OSError:
+            return False
+
     def lines(self, run):
         """What a run logged; a line that was cut off is left out."""
         lines = []
@@ -205,6 +214,10 @@ class Place:
                 for line in str(note).splitlines()[-40:]:
                     print(f"# {line}")
         sys.stdout.flush()
+
+    def skip(self, name, reason):
+        self.number += 1
+        print(f"ok {self.number} - {name} # SKIP {reason}")
 
     def end(self):
         print(f"1..{self.number}")

@@ -327,7 +327,8 @@ static enum status run_step(struct executor *e, int index, const struct run_cont
     } else if (!step_is_view(step)) {
         enum status status = step->node->op->cpu_run(&step->kernel, context);
         if (status != STATUS_OK) {
-            return status_prefix(status, "%s: %s", step->node->path, step->node->op->name);
+            const char *path = step->node->path;
+            return status_prefix(status, "%s%s%s", path, *path ? ": " : "", step->node->op->name);
         }
         if (e->options.check_finite) TRY(check_finite(e, step));
         if (e->found && e->found->step < 0 && check_finite(e, step) != STATUS_OK) {
