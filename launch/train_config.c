@@ -104,6 +104,11 @@ enum status train_config_check(const struct train_config *values, struct config 
     return STATUS_OK;
 }
 
+static int64_t at_least_one(int64_t count)
+{
+    return count > 0 ? count : 1;
+}
+
 enum status train_batch_divide(const struct batch_config *batch, struct config *config, int ranks,
                                int64_t *micro, int64_t *accumulate)
 {
@@ -111,10 +116,9 @@ enum status train_batch_divide(const struct batch_config *batch, struct config *
     *accumulate = batch->accumulate;
     int64_t share = batch->global / ranks;
     if (*micro == 0 && *accumulate == 0) *accumulate = 1;
-    if (*micro == 0) *micro = share / *accumulate;
-    if (*accumulate == 0) *accumulate = share / *micro;
-    CHECK(*micro > 0 && *accumulate > 0 && ranks * *micro * *accumulate == batch->global,
-          STATUS_INVALID,
+    if (*micro == 0) *micro = at_least_one(share / *accumulate);
+    if (*accumulate == 0) *accumulate = at_least_one(share / *micro);
+    CHECK(ranks * *micro * *accumulate == batch->global, STATUS_INVALID,
           "%s: batch.global %lld is not ranks %d x micro %lld x accumulate %lld = %lld; change the "
           "number of ranks, batch.micro or batch.accumulate",
           config_where(config, "batch.global"), (long long)batch->global, ranks, (long long)*micro,

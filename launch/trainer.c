@@ -81,7 +81,7 @@ static enum status open_loader(struct trainer *t)
         mlm.whole_word = config->whole_word;
         options.mlm = &mlm;
     }
-    return loader_create(&t->loader, &options);
+    return data_loader_create(&t->data, &options, &t->loader);
 }
 
 /* ---- model ---- */
@@ -105,10 +105,25 @@ static void tell_unused(const struct trainer *t)
                 count > 3 ? " and others" : "");
 }
 
+/* Matching draws a wrong partner for each text and picture of a micro-batch. */
+static enum status check_negatives(struct trainer *t)
+{
+    const struct objectives_config *objectives = &t->values.objectives;
+    const struct itc_config *itc = objectives_find(objectives, "itc");
+    bool own = itc && itc->mode == ITC_FIBER;
+    int64_t pairs = own ? t->micro : t->micro * t->comm->size;
+    CHECK(pairs >= 2 || !objectives_find(objectives, "itm"), STATUS_INVALID,
+          "%s: itm draws wrong pairs from the micro-batch of %s, which is a single pair; raise "
+          "batch.global, or lower batch.accumulate",
+          config_where(t->config, "batch.global"), own ? "a rank (itc mode fiber)" : "all ranks");
+    return STATUS_OK;
+}
+
 static enum status build_model(struct trainer *t)
 {
     const struct train_section *train = &t->values.train;
     const struct step_options options = train_step_options(&t->values, t->micro, t->comm->size);
+    TRY(check_negatives(t));
     TRY(step_init(&t->step, &options));
     tell_unused(t);
     const struct executor_options executor = {
@@ -154,10 +169,15 @@ static enum status open_run(struct trainer *t)
     enum status status = t->comm->rank == 0 ? make_folder(t->run) : STATUS_OK;
     TRY(comm_agree_status(t->comm, "run folder", status));
     TRY(run_lock_acquire(&t->lock, t->run, t->comm));
-    TRY(trainer_resume(t));
+    return trainer_resume(t);
+}
+
+static enum status open_output(struct trainer *t)
+{
     char path[4096];
     snprintf(path, sizeof path, "%s/config.yaml", t->run);
-    status = t->comm->rank == 0 ? config_write(&train_table, &t->values, false, path) : STATUS_OK;
+    enum status status =
+        t->comm->rank == 0 ? config_write(&train_table, &t->values, false, path) : STATUS_OK;
     if (status == STATUS_OK) {
         status = run_output_open(&t->output,
                                  &(struct run_output_options){.folder = t->run,
@@ -177,7 +197,8 @@ static enum status create_all(struct trainer *t)
     TRY(agree_inputs(t));
     TRY(comm_agree_status(t->comm, "model", build_model(t)));
     TRY(open_run(t));
-    return comm_agree_status(t->comm, "loader", open_loader(t));
+    TRY(comm_agree_status(t->comm, "loader", open_loader(t)));
+    return open_output(t);
 }
 
 enum status trainer_create(struct trainer **trainer, const struct trainer_options *options,

@@ -87,7 +87,7 @@ struct trainer {
     struct strbuf config_text;
 
     int64_t done;         /* updates, the ones skipped included */
-    int64_t seen, bad;    /* samples of this rank's loaders before this process */
+    int64_t seen, bad;    /* samples of all ranks' loaders before this process */
     int64_t skipped_row;  /* updates skipped in a row */
     uint64_t *samples;    /* [accumulate * micro] numbers of this rank's samples of the update */
     bool failed_together; /* what trainer_run failed with, all ranks failed with */

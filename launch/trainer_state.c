@@ -5,9 +5,11 @@
  *   blobs     config.yaml (resolved), position.yaml (below), queue (contrastive learning, `fiber`)
  *
  * A run continues only as what it was: the same model, objectives, data, tokenizer, batch,
- * optimiser and seed, told section by section. Rank count, threads, folders, logging and the
- * length of the run may change.
+ * optimiser, precision and seed. Rank count, threads, sharding, folders, logging and the length of
+ * the run may change.
  */
+#include <dirent.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -51,17 +53,24 @@ struct prints {
     const char *data[SAMPLER_MAX_SETS];
 };
 
+/* Samples and bad ones of all ranks' loaders; each began with the run's totals. */
+static enum status count_samples(struct trainer *t, int64_t *seen, int64_t *bad)
+{
+    struct loader_stats stats = loader_stats(t->loader);
+    int64_t counts[2] = {stats.seen - t->seen, stats.bad - t->bad};
+    TRY(comm_allreduce(t->comm, "samples seen", counts, 2, COMM_I64, COMM_SUM));
+    *seen = t->seen + counts[0];
+    *bad = t->bad + counts[1];
+    return STATUS_OK;
+}
+
 static void fill_position(struct trainer *t, struct run_position *position, struct prints *prints)
 {
     struct optimizer_state state = optimizer_state(t->optimizer);
-    struct loader_stats stats = {.seen = t->seen, .bad = t->bad};
-    if (t->loader) stats = loader_stats(t->loader);
     *position = (struct run_position){
         .updates = t->done,
         .micro_batches = t->done * t->accumulate,
         .samples_per_micro_batch = t->comm->size * t->micro,
-        .seen = stats.seen,
-        .bad = stats.bad,
         .applied = *state.applied,
         .skipped = *state.skipped,
     };
@@ -94,6 +103,7 @@ enum status trainer_save(struct trainer *t)
     struct prints prints;
     struct strbuf text = {0};
     fill_position(t, &position, &prints);
+    TRY(count_samples(t, &position.seen, &position.bad));
     TRY(config_print(&position_table, &position, false, &text));
     int64_t queue_bytes = feature_queue_bytes(&t->queue);
     void *queue = queue_bytes ? malloc((size_t)queue_bytes) : NULL;
@@ -122,9 +132,50 @@ enum status trainer_save(struct trainer *t)
 
 /* ---- comparing with what is saved ---- */
 
+/* Texts of what differs, "batch.global (12, saved with 24), ...". */
 struct difference {
-    char names[256];
+    char names[1024];
 };
+
+static void tell_difference(struct difference *difference, const char *name, const char *now,
+                            const char *then)
+{
+    size_t used = strlen(difference->names);
+    snprintf(difference->names + used, sizeof difference->names - used, "%s%s (%s, saved with %s)",
+             used ? ", " : "", name, now, then);
+}
+
+static void tell_number(struct difference *difference, const char *name, int64_t now, int64_t then)
+{
+    char a[32];
+    char b[32];
+    if (now == then) return;
+    snprintf(a, sizeof a, "%lld", (long long)now);
+    snprintf(b, sizeof b, "%lld", (long long)then);
+    tell_difference(difference, name, a, b);
+}
+
+/* The line at *text without indentation, cut to `size`; *text moves behind it. */
+static void take_line(const char **text, char *line, size_t size)
+{
+    const char *begin = *text + strspn(*text, " -");
+    size_t length = strcspn(begin, "\n");
+    snprintf(line, size, "%.*s", (int)length, begin);
+    *text = begin + length + (begin[length] == '\n');
+}
+
+/* Tells the first line in which two sections of the same table differ. */
+static void tell_lines(struct difference *difference, const char *name, const char *now,
+                       const char *then)
+{
+    char a[96] = "";
+    char b[96] = "";
+    while (strcmp(a, b) == 0 && (*now || *then)) {
+        take_line(&now, a, sizeof a);
+        take_line(&then, b, sizeof b);
+    }
+    if (strcmp(a, b) != 0) tell_difference(difference, name, a, b);
+}
 
 static enum status compare_section(struct difference *difference, const char *name,
                                    const struct config_table *table, const void *now,
@@ -134,56 +185,80 @@ static enum status compare_section(struct difference *difference, const char *na
     struct strbuf b = {0};
     enum status status = config_print(table, now, false, &a);
     if (status == STATUS_OK) status = config_print(table, then, false, &b);
-    if (status == STATUS_OK && strcmp(a.text ? a.text : "", b.text ? b.text : "") != 0) {
-        size_t used = strlen(difference->names);
-        snprintf(difference->names + used, sizeof difference->names - used, "%s%s",
-                 used ? ", " : "", name);
+    if (status == STATUS_OK) {
+        tell_lines(difference, name, a.text ? a.text : "", b.text ? b.text : "");
     }
     strbuf_fini(&a);
     strbuf_fini(&b);
     return status;
 }
 
+static enum status compare_models(const struct trainer *t, const struct train_config *then,
+                                  const char *path)
+{
+    const struct config_table *table = t->values.model.table;
+    struct difference difference = {""};
+    if (then->model.table != table) {
+        tell_difference(&difference, "family", table->name, then->model.table->name);
+    } else {
+        TRY(compare_section(&difference, "model", table, t->values.model.value, then->model.value));
+    }
+    CHECK(
+        !difference.names[0], STATUS_INVALID,
+        "%s: was saved with another model than %s has: %s; give its config, or another run folder",
+        path, t->options.config, difference.names);
+    return STATUS_OK;
+}
+
+/* Data may have been moved: what it holds is compared by fingerprints. */
+static enum status compare_places(struct difference *difference, const struct train_config *now,
+                                  struct train_config *then)
+{
+    struct data_set_config sets[SAMPLER_MAX_SETS];
+    int64_t count = then->data.sets.count;
+    if (count == now->data.sets.count && count <= SAMPLER_MAX_SETS) {
+        for (int64_t i = 0; i < count; i++) {
+            sets[i] = now->data.sets.items[i];
+            sets[i].weight = then->data.sets.items[i].weight;
+        }
+        then->data.sets.items = sets;
+    }
+    then->tokenizer.path = now->tokenizer.path;
+    then->tokenizer.merges = now->tokenizer.merges;
+    TRY(compare_section(difference, "data", &data_table, &now->data, &then->data));
+    return compare_section(difference, "tokenizer", &tokenizer_table, &now->tokenizer,
+                           &then->tokenizer);
+}
+
 static enum status compare_configs(struct trainer *t, const struct train_config *saved,
                                    const char *path)
 {
+    const struct train_config *now = &t->values;
     struct train_config then = *saved;
-    struct difference fatal = {""};
     struct difference other = {""};
-    then.data.threads = t->values.data.threads;
-    then.data.prefetch = t->values.data.prefetch;
-    then.data.verify = t->values.data.verify;
-    then.data.on_bad = t->values.data.on_bad;
-    then.data.max_bad_rate = t->values.data.max_bad_rate;
-    then.data.eval_sets = t->values.data.eval_sets;
-    bool same_family = then.model.table == t->values.model.table;
-    if (same_family) {
-        TRY(compare_section(&fatal, "model", then.model.table, t->values.model.value,
-                            then.model.value));
-    }
-    CHECK(same_family && !fatal.names[0], STATUS_INVALID,
-          "%s: was saved with another model section than %s has; give its config, or another run "
-          "folder",
-          path, t->options.config);
-    TRY(compare_section(&other, "data", &data_table, &t->values.data, &then.data));
-    TRY(compare_section(&other, "tokenizer", &tokenizer_table, &t->values.tokenizer,
-                        &then.tokenizer));
-    TRY(compare_section(&other, "objectives", &objectives_table, &t->values.objectives,
+    then.data.threads = now->data.threads;
+    then.data.prefetch = now->data.prefetch;
+    then.data.verify = now->data.verify;
+    then.data.on_bad = now->data.on_bad;
+    then.data.max_bad_rate = now->data.max_bad_rate;
+    then.data.eval_sets = now->data.eval_sets;
+    then.optimizer.shard = now->optimizer.shard;
+    TRY(compare_models(t, &then, path));
+    TRY(compare_places(&other, now, &then));
+    TRY(compare_section(&other, "objectives", &objectives_table, &now->objectives,
                         &then.objectives));
-    TRY(compare_section(&other, "optimizer", &optimizer_table, &t->values.optimizer,
-                        &then.optimizer));
-    size_t used = strlen(other.names);
-    if (then.batch.global != t->values.batch.global) {
-        snprintf(other.names + used, sizeof other.names - used, "%sbatch.global", used ? ", " : "");
-        used = strlen(other.names);
-    }
-    if (then.train.seed != t->values.train.seed) {
-        snprintf(other.names + used, sizeof other.names - used, "%strain.seed", used ? ", " : "");
+    TRY(compare_section(&other, "optimizer", &optimizer_table, &now->optimizer, &then.optimizer));
+    tell_number(&other, "batch.global", now->batch.global, then.batch.global);
+    tell_number(&other, "train.seed", now->train.seed, then.train.seed);
+    if (now->train.precision != then.train.precision) {
+        static const char *const names[] = {"f32", "bf16"};
+        tell_difference(&other, "train.precision", names[now->train.precision],
+                        names[then.train.precision]);
     }
     if (!other.names[0]) return STATUS_OK;
     CHECK(t->options.allow_changes, STATUS_INVALID,
-          "%s: was saved with other settings than %s has in: %s. The run would not continue as "
-          "what it was; undo the changes, start another run, or add --allow-changes",
+          "%s: was saved with other settings than %s has: %s. The run would not continue as what "
+          "it was; undo the changes, start another run, or add --allow-changes",
           path, t->options.config, other.names);
     log_warning("continuing with changed settings: %s", other.names);
     return STATUS_OK;
@@ -318,15 +393,47 @@ static enum status load_checkpoint(struct trainer *t, const char *path, bool may
     return status;
 }
 
-static enum status refuse_existing(struct trainer *t)
+/* Whether the run's folder has checkpoints. */
+static bool has_checkpoints(const struct trainer *t)
 {
     char folder[4096];
+    snprintf(folder, sizeof folder, "%s/checkpoints", t->run);
+    DIR *listing = opendir(folder);
+    bool found = false;
+    for (struct dirent *entry; listing && !found && (entry = readdir(listing));) {
+        size_t length = strlen(entry->d_name);
+        found = strncmp(entry->d_name, "step-", 5) == 0 && length > 3 &&
+                strcmp(entry->d_name + length - 3, ".h5") == 0;
+    }
+    if (listing) closedir(listing);
+    return found;
+}
+
+static enum status refuse_existing(struct trainer *t)
+{
+    char log[4096];
     struct stat info;
-    snprintf(folder, sizeof folder, "%s/log.jsonl", t->run);
-    CHECK(stat(folder, &info) != 0, STATUS_INVALID,
+    snprintf(log, sizeof log, "%s/log.jsonl", t->run);
+    CHECK(stat(log, &info) != 0 && !has_checkpoints(t), STATUS_INVALID,
           "%s: holds a run already, and --resume never would overwrite it; give another folder "
           "with --run, or --resume auto to continue it",
           t->run);
+    return STATUS_OK;
+}
+
+/* A run with checkpoints continues one of them, not those of others: the job that is started again
+ * with the same command would begin anew each time. */
+static enum status refuse_foreign(struct trainer *t, const char *path)
+{
+    char run[PATH_MAX];
+    char from[PATH_MAX];
+    if (!has_checkpoints(t) || !realpath(t->run, run) || !realpath(path, from)) return STATUS_OK;
+    size_t length = strlen(run);
+    bool inside = strncmp(from, run, length) == 0 && (from[length] == '/' || !from[length]);
+    CHECK(inside, STATUS_INVALID,
+          "%s: has checkpoints of its own, and --resume %s would leave them aside; continue it "
+          "with --resume auto, or give another folder with --run",
+          t->run, path);
     return STATUS_OK;
 }
 
@@ -350,10 +457,13 @@ enum status trainer_resume(struct trainer *t)
 {
     const char *resume = t->options.resume;
     if (strcmp(resume, "never") == 0) {
-        TRY(comm_agree_status(t->comm, "run folder", refuse_existing(t)));
+        enum status status = t->comm->rank == 0 ? refuse_existing(t) : STATUS_OK;
+        TRY(comm_agree_status(t->comm, "run folder", status));
     } else if (strcmp(resume, "auto") == 0) {
         TRY(load_checkpoint(t, t->run, true));
     } else {
+        enum status status = t->comm->rank == 0 ? refuse_foreign(t, resume) : STATUS_OK;
+        TRY(comm_agree_status(t->comm, "run folder", status));
         TRY(load_checkpoint(t, resume, false));
     }
     TRY(start_weights(t));

@@ -114,6 +114,17 @@ class Place:
                 found[name] = file.read()
         return found
 
+    def tree(self, folder):
+        """{path: bytes} of all files below a folder but its lock; {} when it is not there."""
+        found = {}
+        for where, _, names in os.walk(self.path(folder)):
+            for name in names:
+                if name != "lock":
+                    path = os.path.join(where, name)
+                    with open(path, "rb") as file:
+                        found[os.path.relpath(path, self.path(folder))] = file.read()
+        return found
+
     def write_weights(self, path, name, shape, values):
         """A safetensors file of one tensor: 0.01, and `values` {element: value}."""
         count = math.prod(shape)
