@@ -80,7 +80,7 @@ static void *data_of(struct bench *b, const struct tensor *tensor)
 static void feed(struct bench *b)
 {
     struct step *s = &b->step;
-    struct rng_key key = rng_key(0, RNG_AUGMENT, rng_site("bench"));
+    struct rng_key key = rng_key(0, RNG_TEST, rng_site("bench"));
     uint8_t *pixels = data_of(b, s->pixels);
     int32_t *ids[2] = {data_of(b, s->ids), data_of(b, s->mlm_ids)};
     int32_t *mask = data_of(b, s->mask);
@@ -214,7 +214,7 @@ static int measure_apart(const struct options *options)
 
 int main(int argc, char **argv)
 {
-    static const char *const both[2][2] = {{"f32", "none"}, {"bf16", "cheap"}};
+    static const char *const both[2][2] = {{"f32", "none"}, {"bf16", "blocks"}};
     struct options options = {.steps = 2};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";

@@ -20,7 +20,7 @@ static const char usage[] =
     "      --threads N         threads of a rank (those of one rank alone here)\n"
     "      --set KEY=VALUE     override one value; may be given several times\n"
     "      --no-probe          do not measure this machine: no estimate of time\n"
-    "      --detail            also every planned op, with its memory\n"
+    "      --detail            also every parameter, and every planned op with its memory\n"
     "      --json              one JSON object\n";
 
 enum {
@@ -130,7 +130,7 @@ static enum status show(struct arguments *arguments, struct train_config *values
     TRY(train_plan_init(plan, values, *config, arguments->ranks, arguments->threads));
     if (!arguments->no_probe) TRY(train_plan_probe(plan));
     (arguments->json ? train_plan_print_json : train_plan_print)(plan, stdout, arguments->detail);
-    return STATUS_OK;
+    return train_plan_check(plan);
 }
 
 static int run(int argc, char **argv)

@@ -81,6 +81,14 @@ enum status train_plan_init(struct train_plan *p, const struct train_config *val
     return STATUS_OK;
 }
 
+enum status train_plan_check(const struct train_plan *p)
+{
+    struct optimizer *optimizer = NULL;
+    enum status status = optimizer_create(&optimizer, p->step.graph, &p->values->optimizer, NULL);
+    optimizer_destroy(&optimizer);
+    return status;
+}
+
 void train_plan_fini(struct train_plan *p)
 {
     plan_destroy(&p->plan, &cpu_plan_backend);

@@ -63,7 +63,11 @@ void train_plan_fini(struct train_plan *plan);
  */
 enum status train_plan_probe(struct train_plan *plan);
 
-/* For people, and as one JSON object. `detail` adds one line (entry) per planned op. */
+/* Refuses an optimiser whose rules match no parameter; --detail lists the names. */
+enum status train_plan_check(const struct train_plan *plan);
+
+/* For people, and as one JSON object. `detail` adds one line (entry) per planned op,
+ * and to the text the table of parameters. */
 void train_plan_print(const struct train_plan *plan, FILE *file, bool detail);
 void train_plan_print_json(const struct train_plan *plan, FILE *file, bool detail);
 

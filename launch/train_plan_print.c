@@ -188,6 +188,23 @@ static void print_time(const struct train_plan *p, FILE *file)
             "update", seconds, seconds / (double)(p->micro * p->accumulate));
 }
 
+static void print_parameters(const struct train_plan *p, FILE *file)
+{
+    const struct graph *graph = p->step.graph;
+    fprintf(file, "\n%-72s %-20s %12s  %-5s %-5s\n", "parameter", "shape", "elements", "lr x",
+            "decay x");
+    for (int64_t i = 0; i < graph_num_parameters(graph); i++) {
+        const struct parameter *parameter = graph_parameter_at(graph, i);
+        char shape[SHAPE_TEXT];
+        double lr;
+        double decay;
+        optimizer_multipliers(&p->values->optimizer, parameter->name, &lr, &decay);
+        fprintf(file, "%-72s %-20s %12" PRId64 "  %-5g %-5g%s\n", parameter->name,
+                shape_format(&parameter->tensor->shape, shape), parameter->count, lr, decay,
+                parameter->trainable ? "" : " frozen");
+    }
+}
+
 void train_plan_print(const struct train_plan *p, FILE *file, bool detail)
 {
     fprintf(file,
@@ -200,6 +217,7 @@ void train_plan_print(const struct train_plan *p, FILE *file, bool detail)
     print_communication(p, file);
     print_time(p, file);
     if (!detail) return;
+    print_parameters(p, file);
     fputs("\nplan of a micro-batch\n", file);
     plan_print(p->plan, file, true);
 }
