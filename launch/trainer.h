@@ -16,12 +16,13 @@
 
 #include "launch/run_output.h"
 #include "launch/train_config.h"
-#include "objectives/queue.h"
+#include "launch/feature_queue.h"
 #include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/threads.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/run_lock.h"
 #include "runtime/comm/comm.h"
+#include "runtime/graph/op.h"
 
 /* Exit code of a run that saved and stopped because it was asked to: start the same command again.
  */
@@ -76,9 +77,10 @@ struct trainer {
     struct executor *executor;
     struct optimizer *optimizer;
     struct feature_queue queue;
-    int64_t micro;      /* samples of a micro-batch of this rank */
-    int64_t accumulate; /* micro-batches of an update */
-    int64_t rows_lost;  /* masked tokens beyond the planned rows, since the start */
+    struct host_rows host; /* drawn negatives that are not in the batch */
+    int64_t micro;         /* samples of a micro-batch of this rank */
+    int64_t accumulate;    /* micro-batches of an update */
+    int64_t rows_lost;     /* masked tokens beyond the planned rows, since the start */
 
     struct checkpoint_parameter *parameters; /* table of the graph's */
     int64_t num_parameters;

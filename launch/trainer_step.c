@@ -128,13 +128,49 @@ static uint64_t draws_of(const double pieces[4])
     return hash;
 }
 
+/*
+ * Raw inputs of drawn negatives (struct host_rows): columns below the micro-batch are its own rows,
+ * the others are places of the queue, whose samples are made again by their numbers.
+ */
+static enum status fetch_row(struct trainer *t, int64_t column, uint8_t *pixels, int32_t *ids,
+                             int32_t *mask)
+{
+    const struct loader_batch *batch = t->batch;
+    int64_t row = column;
+    if (column >= t->micro) {
+        uint64_t sample = feature_queue_sample(&t->queue, column - t->micro);
+        TRY(loader_samples_at(t->loader, &sample, 1, &batch));
+        row = 0;
+    }
+    size_t picture = (size_t)(batch->side * batch->side * 3);
+    size_t text = (size_t)batch->text_length * sizeof *ids;
+    if (pixels) memcpy(pixels, batch->pixels + (size_t)row * picture, picture);
+    if (ids) memcpy(ids, batch->ids + row * batch->text_length, text);
+    if (mask) memcpy(mask, batch->mask + row * batch->text_length, text);
+    return STATUS_OK;
+}
+
+static enum status fetch_rows(void *user, const int32_t *images, const int32_t *texts,
+                              int64_t count, uint8_t *pixels, int32_t *ids, int32_t *mask)
+{
+    struct trainer *t = user;
+    int64_t picture = t->batch->side * t->batch->side * 3;
+    int64_t length = t->batch->text_length;
+    for (int64_t i = 0; i < count; i++) {
+        TRY(fetch_row(t, images[i], pixels + i * picture, NULL, NULL));
+        TRY(fetch_row(t, texts[i], NULL, ids + i * length, mask + i * length));
+    }
+    return STATUS_OK;
+}
+
 struct executor_run trainer_run_of(const struct trainer *t, int64_t micro_step)
 {
     int64_t first = (micro_step * t->comm->size + t->comm->rank) * t->micro;
     return (struct executor_run){.step = (uint64_t)t->done,
                                  .sample_base = (uint64_t)first,
                                  .accumulate = micro_step > 0,
-                                 .reduce = micro_step == t->accumulate - 1};
+                                 .reduce = micro_step == t->accumulate - 1,
+                                 .host = &t->host};
 }
 
 static enum status micro_step(struct trainer *t, int64_t m)
@@ -208,6 +244,7 @@ static enum status check_skipped(struct trainer *t)
 
 enum status trainer_update(struct trainer *t, enum trainer_end *end)
 {
+    t->host = (struct host_rows){.user = t, .fetch = fetch_rows};
     double start = now();
     int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
     memset(t->sums, 0, (size_t)numbers * sizeof *t->sums);

@@ -3,9 +3,10 @@
  * 3.2; FIBER section 3.2): a fused pass over 3B pairs - the true ones, each image with a wrong
  * text, each text with a wrong image - classified as match or not.
  *
- * Negatives are drawn from the similarities of contrastive learning over all its candidates of the
- * current batch; without it, uniformly. Only drawn rows travel between ranks: of prefixes when
- * sharing, so that nothing is encoded again, of raw inputs otherwise.
+ * Negatives are drawn from the similarities of contrastive learning over all its candidates, the
+ * queue included; without it, uniformly over the batch. Only drawn rows travel between ranks: of
+ * prefixes when sharing, so that nothing is encoded again, of raw inputs otherwise. What is drawn
+ * from the queue is read from the data again by its number, and encoded.
  */
 #include "model/heads.h"
 #include "objectives/objective.h"
@@ -17,24 +18,27 @@ extern const struct config_table itm_table;
 const struct config_table itm_table = {CONFIG_TABLE(struct itm_config, itm_options), .name = "itm",
                                        .help = "Image-text matching with hard negatives."};
 
-/* Scores over the current batch alone: the columns of a queue have no inputs to match with. */
-static struct tensor *batch_columns(struct step *step, struct tensor *similarities)
+/*
+ * The scores that negatives are drawn from: those of contrastive learning, without columns of a
+ * queue that nothing was written to; without contrastive learning all alike.
+ */
+static struct tensor *scores(struct step *step, struct tensor *similarities)
 {
     struct graph *g = step->graph;
     if (!similarities) {
         return op_fill(g, DTYPE_F32, SHAPE(step->batch, step->batch * step->world_size), 0.0f);
     }
-    int64_t columns = step->batch * (step->columns_of_all_ranks ? step->world_size : 1);
     struct tensor *s = op_stop_gradient(g, similarities);
-    return !s || columns == s->shape.dim[1] ? s : op_slice(g, s, 1, 0, columns);
+    if (!step->queue_empty) return s;
+    struct tensor *own = op_fill(g, DTYPE_F32, SHAPE(step->batch), 0.0f);
+    return op_bias(g, s, op_concat(g, (struct tensor *[]){own, step->queue_empty}, 2, 0));
 }
 
 static struct tensor *draw(struct step *step, struct tensor *similarities, const char *name,
                            struct tensor **entropy)
 {
     bool all_ranks = !similarities || step->columns_of_all_ranks;
-    return op_draw_negatives(step->graph, batch_columns(step, similarities), all_ranks, name,
-                             entropy);
+    return op_draw_negatives(step->graph, scores(step, similarities), all_ranks, name, entropy);
 }
 
 static void draw_negatives(struct step *step)
@@ -71,27 +75,64 @@ static struct tensor *three(struct graph *g, struct tensor *own, struct tensor *
     return op_concat(g, parts, 3, 0);
 }
 
-static struct model_pair fuse_pairs(struct step *step)
+/* What the drawn rows are: inputs or prefixes, whichever is at hand. */
+struct drawn {
+    struct tensor *pixels; /* normalised [B,3,S,S] */
+    struct tensor *ids;    /* i32 [B,L] */
+    struct tensor *mask;   /* i32 [B,L] */
+};
+
+/* Raw inputs of the drawn rows: from the ranks that hold them, or, where some are in the queue,
+ * from the data, as the queue keeps no pixels. */
+static struct drawn drawn_inputs(struct step *step)
 {
     struct graph *g = step->graph;
-    struct tensor *image;
-    struct model_text text = {
-        .mask = three(g, step->mask, op_exchange_rows(g, step->mask, step->negative_text), 1)};
-    if (step->share) {
-        struct tensor *own = step_image(step);
-        struct model_text own_text = step_text(step, step->ids);
-        image = three(g, own, op_exchange_rows(g, own, step->negative_image), 2);
-        text.tokens =
-            three(g, own_text.tokens, op_exchange_rows(g, own_text.tokens, step->negative_text), 1);
-    } else {
-        struct tensor *pixels = step_pixels(step);
-        struct tensor *ids =
-            three(g, step->ids, op_exchange_rows(g, step->ids, step->negative_text), 1);
-        pixels = three(g, pixels, op_exchange_rows(g, pixels, step->negative_image), 2);
-        image = model_image_prefix(&step->model, g, pixels);
-        text = model_text_prefix(&step->model, g, ids, text.mask);
+    struct drawn d;
+    if (step->queue_empty && !step->verify) {
+        struct tensor *pixels = op_fetch_rows(g, step->negative_image, step->negative_text,
+                                              step->model.facts.image_size,
+                                              step->model.facts.max_text_len, &d.ids, &d.mask);
+        d.pixels = step_normalize(step, pixels);
+        return d;
     }
-    return model_fuse(&step->model, g, image, &text);
+    d.pixels = op_exchange_rows(g, step_pixels(step), step->negative_image);
+    d.ids = op_exchange_rows(g, step->ids, step->negative_text);
+    d.mask = op_exchange_rows(g, step->mask, step->negative_text);
+    return d;
+}
+
+/* Sharing: own prefixes are those of the other objectives, and so are the drawn ones unless they
+ * come from the queue. */
+static struct model_pair fuse_shared(struct step *step)
+{
+    struct graph *g = step->graph;
+    struct tensor *image = step_image(step);
+    struct model_text text = step_text(step, step->ids);
+    struct tensor *other_image;
+    struct model_text other;
+    if (step->queue_empty && !step->verify) {
+        struct drawn d = drawn_inputs(step);
+        other_image = model_image_prefix(&step->model, g, d.pixels);
+        other = model_text_prefix(&step->model, g, d.ids, d.mask);
+    } else {
+        other_image = op_exchange_rows(g, image, step->negative_image);
+        other.tokens = op_exchange_rows(g, text.tokens, step->negative_text);
+        other.mask = op_exchange_rows(g, text.mask, step->negative_text);
+    }
+    text.tokens = three(g, text.tokens, other.tokens, 1);
+    text.mask = three(g, text.mask, other.mask, 1);
+    return model_fuse(&step->model, g, three(g, image, other_image, 2), &text);
+}
+
+static struct model_pair fuse_apart(struct step *step)
+{
+    struct graph *g = step->graph;
+    struct drawn d = drawn_inputs(step);
+    struct tensor *pixels = three(g, step_pixels(step), d.pixels, 2);
+    struct tensor *ids = three(g, step->ids, d.ids, 1);
+    struct tensor *mask = three(g, step->mask, d.mask, 1);
+    struct model_text text = model_text_prefix(&step->model, g, ids, mask);
+    return model_fuse(&step->model, g, model_image_prefix(&step->model, g, pixels), &text);
 }
 
 static void accuracy_add(struct step *step, const char *name, struct tensor *correct, int64_t begin,
@@ -108,7 +149,8 @@ static void itm_record(struct step *step, const void *config)
     struct graph *g = step->graph;
     int64_t b = step->batch;
     draw_negatives(step);
-    struct tensor *logits = head_itm(g, fuse_pairs(step).cls, step->model.facts.init_std);
+    struct model_pair pair = step->share ? fuse_shared(step) : fuse_apart(step);
+    struct tensor *logits = head_itm(g, pair.cls, step->model.facts.init_std);
     if (!logits) return;
     if (step->verify) graph_output(g, "out/itm_logits", logits);
     struct tensor *labels[] = {op_fill(g, DTYPE_I32, SHAPE(b), 1.0f),

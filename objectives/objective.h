@@ -83,7 +83,8 @@ struct step {
     struct tensor *mlm_weights; /* f32 [P], 1 and 0 */
     struct tensor *image_queue; /* f32 [Q,D]; NULL without a queue */
     struct tensor *text_queue;  /* f32 [Q,D] */
-    struct tensor *queue_bias;  /* f32 [Q]: 0, or -10000 for columns not filled yet */
+    struct tensor *queue_bias;  /* f32 [Q], for the loss: 0, or -10000 to leave a column out */
+    struct tensor *queue_empty; /* f32 [Q], for negatives: 0, or -10000 where nothing was written */
 
     /* What an objective leaves for later ones; NULL before. */
     struct tensor *image_to_text; /* f32 [B,M] similarities over temperature, own rows first */
@@ -128,6 +129,7 @@ int64_t step_mlm_rows(const struct objectives_config *config, int64_t batch, int
 
 /* Prefixes of the batch. Without sharing, each objective's own. */
 struct tensor *step_pixels(struct step *step); /* normalised, float [B,3,S,S] */
+struct tensor *step_normalize(struct step *step, struct tensor *pixels); /* u8 [N,S,S,3] */
 struct tensor *step_image(struct step *step);
 struct model_text step_text(struct step *step, struct tensor *ids);
 

@@ -76,10 +76,15 @@ int64_t step_mlm_rows(const struct objectives_config *config, int64_t batch, int
     return rows < positions ? (int64_t)rows : (int64_t)positions;
 }
 
+struct tensor *step_normalize(struct step *step, struct tensor *pixels)
+{
+    return op_normalize_pixels(step->graph, pixels, pixel_mean, pixel_std, step->model.dtype);
+}
+
 struct tensor *step_pixels(struct step *step)
 {
     if (step->verify) return op_cast(step->graph, step->pixels, step->model.dtype);
-    return op_normalize_pixels(step->graph, step->pixels, pixel_mean, pixel_std, step->model.dtype);
+    return step_normalize(step, step->pixels);
 }
 
 struct tensor *step_image(struct step *step)
@@ -148,6 +153,7 @@ static void record_inputs(struct step *step, const struct objectives_config *con
         step->image_queue = graph_input(g, "image_queue", DTYPE_F32, queue);
         step->text_queue = graph_input(g, "text_queue", DTYPE_F32, queue);
         step->queue_bias = graph_input(g, "queue_bias", DTYPE_F32, SHAPE(itc->queue));
+        step->queue_empty = graph_input(g, "queue_empty", DTYPE_F32, SHAPE(itc->queue));
     }
     if (step->verify && objectives_find(config, "itm")) {
         step->negative_image = graph_input(g, "negative_image", DTYPE_I32, SHAPE(b));

@@ -15,6 +15,7 @@ extern "C" {
 #endif
 
 struct comm;
+struct host_rows;
 struct kernel;
 struct pack_cache;
 struct run_context;
@@ -99,6 +100,15 @@ struct kernel {
     struct pack_cache *packs; /* where stable inputs are kept in a faster layout; NULL: nowhere */
 };
 
+/* Where a step gets raw rows that are not among its inputs: the caller knows them by number. */
+struct host_rows {
+    void *user;
+    /* Fills rows [i] of pixels [count, pixel_bytes], ids and mask [count, length]: the picture of
+     * column images[i] and the text of column texts[i], as the builder of op_fetch_rows counts. */
+    enum status (*fetch)(void *user, const int32_t *images, const int32_t *texts, int64_t count,
+                         uint8_t *pixels, int32_t *ids, int32_t *mask);
+};
+
 /* What a run of the whole step supplies to every kernel. */
 struct run_context {
     uint64_t seed;
@@ -107,6 +117,7 @@ struct run_context {
     bool accumulate;      /* gradients add to the flat vector (micro-steps after the first) */
     uint64_t version;     /* of the parameters: grows with every update */
     struct comm *comm;    /* NULL for one rank */
+    const struct host_rows *host; /* NULL: nothing to fetch */
 };
 
 /* The row of an op by name; NULL when there is none. */

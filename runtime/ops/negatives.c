@@ -46,6 +46,8 @@ static bool draw_infer(struct graph *graph, struct node *node)
  * as in the reference, so that rows of equal weight zero still give one. *entropy: of the draw, in
  * nats.
  */
+static const float excluded = -5000.0f; /* masked columns, as of an unfilled queue */
+
 static int64_t draw_row(const float *logits, int64_t columns, int64_t positive, float u,
                         float *entropy)
 {
@@ -56,7 +58,7 @@ static int64_t draw_row(const float *logits, int64_t columns, int64_t positive, 
     double sum = 0;
     double weighted = 0;
     for (int64_t c = 0; c < columns; c++) {
-        if (c == positive) continue;
+        if (c == positive || logits[c] < excluded) continue;
         double weight = exp((double)(logits[c] - high)) + 1e-9;
         sum += weight;
         weighted += weight * log(weight);
@@ -66,7 +68,7 @@ static int64_t draw_row(const float *logits, int64_t columns, int64_t positive, 
     double below = 0;
     int64_t last = -1;
     for (int64_t c = 0; c < columns; c++) {
-        if (c == positive) continue;
+        if (c == positive || logits[c] < excluded) continue;
         below += exp((double)(logits[c] - high)) + 1e-9;
         last = c;
         if (below > target) break;
@@ -123,6 +125,78 @@ struct tensor *op_draw_negatives(struct graph *g, struct tensor *logits, bool al
     }
     if (entropy) *entropy = tensor_sibling(index, 1);
     return index;
+}
+
+/* ---- fetch_rows ---- */
+
+struct fetch_attrs {
+    int64_t side;
+    int64_t length;
+};
+
+static bool fetch_infer(struct graph *graph, struct node *node)
+{
+    const struct fetch_attrs *attrs = NODE_ATTRS(node, struct fetch_attrs);
+    const struct tensor *images = node->inputs[0];
+    const struct tensor *texts = node->inputs[1];
+    char text[SHAPE_TEXT];
+    INFER_CHECK(images->dtype == DTYPE_I32 && images->shape.rank == 1 &&
+                    texts->dtype == DTYPE_I32 && shape_equal(&images->shape, &texts->shape),
+                "fetch_rows: images %s %s", dtype_name(images->dtype),
+                shape_format(&images->shape, text));
+    int64_t n = images->shape.dim[0];
+    struct shape row = SHAPE(n, attrs->length);
+    return node_set_output(graph, node, 0, DTYPE_U8, SHAPE(n, attrs->side, attrs->side, 3)) &&
+           node_set_output(graph, node, 1, DTYPE_I32, row) &&
+           node_set_output(graph, node, 2, DTYPE_I32, row);
+}
+
+static enum status fetch_prepare(struct kernel *kernel)
+{
+    kernel->scratch_size = 2 * tensor_bytes(kernel->node->inputs[0]);
+    return STATUS_OK;
+}
+
+/* Numbers among all ranks' rows become columns of this rank. */
+static enum status fetch_run(struct kernel *kernel, const struct run_context *run)
+{
+    CHECK(run->host, STATUS_INTERNAL, "fetch_rows: the run has no source of rows");
+    int64_t n = kernel->node->inputs[0]->shape.dim[0];
+    int32_t *columns = kernel->scratch;
+    int32_t offset = (int32_t)(rank_of(run) * n);
+    for (int64_t i = 0; i < 2 * n; i++) {
+        columns[i] = ((const int32_t *)kernel->in[i / n])[i % n] - offset;
+    }
+    return run->host->fetch(run->host->user, columns, columns + n, n, kernel->out[0],
+                            kernel->out[1], kernel->out[2]);
+}
+
+const struct op op_row_fetch_rows = {
+    .name = "fetch_rows",
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .flags = OP_RANDOM | OP_CONSTANT,
+    .infer = fetch_infer,
+    .cpu_prepare = fetch_prepare,
+    .cpu_run = fetch_run,
+};
+
+struct tensor *op_fetch_rows(struct graph *g, struct tensor *images, struct tensor *texts,
+                             int64_t side, int64_t length, struct tensor **ids,
+                             struct tensor **mask)
+{
+    struct fetch_attrs attrs;
+    ATTRS_CLEAR(attrs);
+    attrs.side = side;
+    attrs.length = length;
+    struct tensor *inputs[] = {images, texts};
+    struct tensor *pixels = NULL;
+    if (images && texts) {
+        pixels = graph_node_add(g, &op_row_fetch_rows, inputs, 2, &attrs, sizeof attrs);
+    }
+    *ids = tensor_sibling(pixels, 1);
+    *mask = tensor_sibling(pixels, 2);
+    return pixels;
 }
 
 /* ---- position_ids ---- */

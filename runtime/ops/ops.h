@@ -270,11 +270,20 @@ struct tensor *op_exchange_rows(struct graph *g, struct tensor *x, struct tensor
 /*
  * One hard negative per row, drawn from the softmax of its logits without its own column: logits
  * f32 [N,M] -> i32 [N]. Columns are all ranks' rows in rank order (`all_ranks`), or this rank's own
- * first; further columns may follow. The result counts the rows of all ranks either way. *entropy,
- * unless NULL, receives f32 [N]: of each draw, nats.
+ * first; further columns may follow. Columns below -5000 are never drawn. The result counts the
+ * rows of all ranks either way. *entropy, unless NULL, receives f32 [N]: of each draw, nats.
  */
 struct tensor *op_draw_negatives(struct graph *g, struct tensor *logits, bool all_ranks,
                                  const char *name, struct tensor **entropy);
+
+/*
+ * Raw inputs of drawn samples from outside the step (struct host_rows): images, texts i32 [N] as
+ * op_draw_negatives gives them without `all_ranks` -> pixels u8 [N,side,side,3], *ids and *mask i32
+ * [N,length]. The caller is asked for columns: 0 .. N - 1 are this rank's own rows.
+ */
+struct tensor *op_fetch_rows(struct graph *g, struct tensor *images, struct tensor *texts,
+                             int64_t side, int64_t length, struct tensor **ids,
+                             struct tensor **mask);
 
 /* RoBERTa's positions: ids i32 [B,T] -> i32 [B,T], padding + the count of tokens so far that are
  * not `padding`; `padding` at padding. */

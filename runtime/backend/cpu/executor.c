@@ -394,6 +394,7 @@ enum status executor_run(struct executor *executor, const struct executor_run *r
         .accumulate = run->accumulate,
         .version = e->version,
         .comm = comm,
+        .host = run->host,
     };
     int next_bucket = 0;
     e->reduce_wait = 0;

@@ -16,6 +16,7 @@ extern "C" {
 
 struct comm;
 struct executor;
+struct host_rows;
 
 struct executor_options {
     struct plan_options plan;
@@ -66,6 +67,7 @@ struct executor_run {
     /* Unless NULL, the run looks at every value it computes, tells the first that is not finite,
      * and goes on. Slow. */
     struct executor_found *nonfinite;
+    const struct host_rows *host; /* for op_fetch_rows; NULL without */
 };
 
 /*

@@ -3,8 +3,8 @@
  * their sample numbers. No pixels are kept. It lives in the step's inputs, equal on all ranks, and
  * belongs to a run's state.
  */
-#ifndef WEFT_OBJECTIVES_QUEUE_H
-#define WEFT_OBJECTIVES_QUEUE_H
+#ifndef WEFT_LAUNCH_FEATURE_QUEUE_H
+#define WEFT_LAUNCH_FEATURE_QUEUE_H
 
 #include "objectives/objective.h"
 
@@ -18,6 +18,7 @@ struct feature_queue {
     float *image;     /* [Q,D] and so on: the step's inputs, borrowed */
     float *text;
     float *bias;
+    float *empty;
     uint64_t *sample; /* [Q] numbers of the samples; owned */
     float *gathered;  /* [2, size * B, D] owned */
     uint64_t *numbers;
@@ -34,6 +35,9 @@ void feature_queue_fini(struct feature_queue *queue);
 enum status feature_queue_push(struct feature_queue *queue, const struct step *step,
                                struct executor *executor, const uint64_t *sample,
                                struct comm *comm);
+
+/* The number of the sample in column `column` of the queue. */
+uint64_t feature_queue_sample(const struct feature_queue *queue, int64_t column);
 
 /* State for checkpoints: size in bytes, and to and from memory of that size. */
 int64_t feature_queue_bytes(const struct feature_queue *queue);

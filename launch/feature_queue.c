@@ -1,4 +1,4 @@
-#include "objectives/queue.h"
+#include "launch/feature_queue.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@ enum status feature_queue_init(struct feature_queue *queue, const struct step *s
     queue->image = executor_data(executor, step->image_queue);
     queue->text = executor_data(executor, step->text_queue);
     queue->bias = executor_data(executor, step->queue_bias);
+    queue->empty = executor_data(executor, step->queue_empty);
     int64_t rows = step->batch * step->world_size;
     queue->sample = calloc((size_t)queue->capacity, sizeof *queue->sample);
     queue->numbers = calloc((size_t)rows, sizeof *queue->numbers);
@@ -32,6 +33,7 @@ enum status feature_queue_init(struct feature_queue *queue, const struct step *s
     rng_fill_normal(rng_key(seed, RNG_INIT, rng_site("text_queue")), 0, 0, queue->text, count);
     for (int64_t q = 0; q < queue->capacity; q++) {
         queue->bias[q] = config->mask_unfilled ? masked : 0.0f;
+        queue->empty[q] = masked;
     }
     return STATUS_OK;
 }
@@ -75,13 +77,19 @@ enum status feature_queue_push(struct feature_queue *queue, const struct step *s
                (size_t)width * sizeof(float));
         memcpy(queue->text + q * width, text + r * width, (size_t)width * sizeof(float));
         queue->bias[q] = 0.0f;
+        queue->empty[q] = 0.0f;
         queue->sample[q] = queue->numbers[r];
     }
     return STATUS_OK;
 }
 
+uint64_t feature_queue_sample(const struct feature_queue *queue, int64_t column)
+{
+    return queue->sample[column];
+}
+
 /* The parts of the state one after another, as (memory, bytes). */
-enum { PARTS = 5 };
+enum { PARTS = 6 };
 struct part {
     void *memory;
     size_t size;
@@ -95,7 +103,8 @@ static void list_parts(const struct feature_queue *queue, struct part parts[PART
     parts[1] = (struct part){queue->image, features};
     parts[2] = (struct part){queue->text, features};
     parts[3] = (struct part){queue->bias, rows * sizeof(float)};
-    parts[4] = (struct part){queue->sample, rows * sizeof *queue->sample};
+    parts[4] = (struct part){queue->empty, rows * sizeof(float)};
+    parts[5] = (struct part){queue->sample, rows * sizeof *queue->sample};
 }
 
 int64_t feature_queue_bytes(const struct feature_queue *queue)
