@@ -14,9 +14,9 @@
 
 #include <signal.h>
 
+#include "launch/feature_queue.h"
 #include "launch/run_output.h"
 #include "launch/train_config.h"
-#include "launch/feature_queue.h"
 #include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/threads.h"
 #include "runtime/checkpoint/checkpoint.h"
