@@ -46,7 +46,7 @@ static bool draw_infer(struct graph *graph, struct node *node)
  * as in the reference, so that rows of equal weight zero still give one. *entropy: of the draw, in
  * nats.
  */
-static const float excluded = -5000.0f; /* masked columns, as of an unfilled queue */
+static const float masked = -5000.0f; /* columns below are left out, as of an unfilled queue */
 
 static int64_t draw_row(const float *logits, int64_t columns, int64_t positive, float u,
                         float *entropy)
@@ -55,10 +55,11 @@ static int64_t draw_row(const float *logits, int64_t columns, int64_t positive, 
     for (int64_t c = 0; c < columns; c++) {
         if (c != positive && logits[c] > high) high = logits[c];
     }
+    const float least = high < masked ? -INFINITY : masked; /* all masked: any of them */
     double sum = 0;
     double weighted = 0;
     for (int64_t c = 0; c < columns; c++) {
-        if (c == positive || logits[c] < excluded) continue;
+        if (c == positive || logits[c] < least) continue;
         double weight = exp((double)(logits[c] - high)) + 1e-9;
         sum += weight;
         weighted += weight * log(weight);
@@ -68,7 +69,7 @@ static int64_t draw_row(const float *logits, int64_t columns, int64_t positive, 
     double below = 0;
     int64_t last = -1;
     for (int64_t c = 0; c < columns; c++) {
-        if (c == positive || logits[c] < excluded) continue;
+        if (c == positive || logits[c] < least) continue;
         below += exp((double)(logits[c] - high)) + 1e-9;
         last = c;
         if (below > target) break;
