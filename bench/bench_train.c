@@ -163,6 +163,68 @@ static void print_rows(const struct bench *b, const struct options *options, dou
     fflush(stdout);
 }
 
+/* ---- which shapes take the time ---- */
+
+enum { MAX_GROUPS = 512, SHOWN_GROUPS = 30 };
+
+struct group {
+    char name[256];
+    double seconds;
+    double flops;
+    double bytes;
+    int64_t runs;
+};
+
+static int by_seconds(const void *a, const void *b)
+{
+    double p = ((const struct group *)a)->seconds;
+    double q = ((const struct group *)b)->seconds;
+    return (p < q) - (p > q);
+}
+
+static void add_step(const struct bench *b, int index, struct group *groups, int *count)
+{
+    const struct plan_step *step = &executor_plan(b->executor)->steps[index];
+    const struct executor_profile *profile = executor_profile(b->executor, index);
+    char name[256];
+    char text[2][SHAPE_TEXT];
+    if (!step->node || profile->runs == 0) return;
+    const struct node *node = step->node;
+    snprintf(name, sizeof name, "%s %s %s", node->op->name,
+             node->num_inputs > 0 ? shape_format(&node->inputs[0]->shape, text[0]) : "",
+             node->num_inputs > 1 ? shape_format(&node->inputs[1]->shape, text[1]) : "");
+    int i = 0;
+    while (i < *count && strcmp(groups[i].name, name) != 0)
+        i++;
+    if (i == MAX_GROUPS) return;
+    if (i == *count) memcpy(groups[(*count)++].name, name, sizeof name);
+    struct op_cost cost = node_cost(node);
+    groups[i].seconds += profile->seconds;
+    groups[i].flops += cost.flops * (double)profile->runs;
+    groups[i].bytes += cost.bytes * (double)profile->runs;
+    groups[i].runs += profile->runs;
+}
+
+static void print_groups(const struct bench *b)
+{
+    static struct group groups[MAX_GROUPS];
+    int count = 0;
+    double all = 0;
+    for (int i = 0; i < executor_plan(b->executor)->num_steps; i++) {
+        add_step(b, i, groups, &count);
+    }
+    qsort(groups, (size_t)count, sizeof *groups, by_seconds);
+    for (int i = 0; i < count; i++) {
+        all += groups[i].seconds;
+    }
+    printf("#  share    runs  GFLOP/s     GB/s  op and shapes of its first two inputs\n");
+    for (int i = 0; i < count && i < SHOWN_GROUPS; i++) {
+        const struct group *g = &groups[i];
+        printf("# %5.1f %% %7lld %8.1f %8.1f  %s\n", 100 * g->seconds / all, (long long)g->runs,
+               g->flops / g->seconds * 1e-9, g->bytes / g->seconds * 1e-9, g->name);
+    }
+}
+
 static void probe(struct bench *b)
 {
     struct machine_probe now = b->probe;
@@ -191,7 +253,10 @@ static void measure(const struct options *options)
     }
     probe(&b);
     print_rows(&b, options, best, processor);
-    if (options->detail) executor_print_profile(b.executor, stdout);
+    if (options->detail) {
+        executor_print_profile(b.executor, stdout);
+        print_groups(&b);
+    }
     optimizer_destroy(&b.optimizer);
     executor_destroy(&b.executor);
     step_fini(&b.step);

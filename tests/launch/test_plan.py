@@ -1,4 +1,5 @@
-"""weft plan: what a run takes, without data and without the memory of a step.   timeout=120"""
+"""weft plan: what a run takes, without data and without the memory of a step.   timeout=120
+"""
 
 import json
 import resource
