@@ -183,14 +183,20 @@ static enum status gather_pairs(struct evaluation *e)
         total += counts[r];
     }
     struct eval_pair *all = malloc((size_t)total + 1);
-    TRY(comm_agree_status(comm, "evaluation: pairs",
-                          all ? STATUS_OK
-                              : status_fail(STATUS_NO_MEMORY, "out of memory for pairs")));
-    enum status status = comm_allgather(comm, "pairs", e->pairs, all, 0, counts, COMM_U8);
+    enum status status = comm_agree_status(
+        comm, "evaluation: pairs",
+        all ? STATUS_OK : status_fail(STATUS_NO_MEMORY, "out of memory for pairs"));
+    if (status == STATUS_OK) {
+        status = comm_allgather(comm, "pairs", e->pairs, all, 0, counts, COMM_U8);
+    }
+    if (status != STATUS_OK) {
+        free(all);
+        return status;
+    }
     free(e->pairs);
     e->pairs = all;
     e->num_pairs = total / (int64_t)sizeof *all;
-    return status;
+    return STATUS_OK;
 }
 
 enum status eval_pairs(struct evaluation *e)
