@@ -124,6 +124,20 @@ static const struct node *node_of_buffer(const struct plan *plan, int buffer)
     return NULL;
 }
 
+static void print_live_ops(const struct plan *plan, const struct live *list, int count, FILE *file)
+{
+    fprintf(file, "by op:");
+    for (int o = 0; o < op_count(); o++) {
+        size_t size = 0;
+        for (int i = 0; i < count; i++) {
+            const struct node *node = node_of_buffer(plan, list[i].buffer);
+            if (node && node->op == op_at(o)) size += list[i].size;
+        }
+        if (size > 0) fprintf(file, " %s %.1f", op_at(o)->name, (double)size / (1 << 20));
+    }
+    fputc('\n', file);
+}
+
 static void print_peak(const struct plan *plan, FILE *file)
 {
     struct live *list = calloc((size_t)plan->num_buffers + 1, sizeof *list);
@@ -146,6 +160,7 @@ static void print_peak(const struct plan *plan, FILE *file)
         fprintf(file, "%12.2f MiB  %5d to %5d  %-20s %s\n", (double)list[i].size / (1 << 20),
                 buffer->first, buffer->last, node ? node->op->name : "", node ? node->path : "");
     }
+    if (count > 0) print_live_ops(plan, list, count, file);
     free(list);
     free(change);
 }
