@@ -2,6 +2,8 @@
 losses on any number of ranks, whole or sharded, in one piece or accumulated.   timeout=120
 """
 
+import shutil
+
 from train_fixture import Place, first_difference, largest_error
 
 place = Place()
@@ -30,6 +32,34 @@ def ranks_change():
     place.case(error < 1e-5, f"2, 1, 3, 2 ranks: samples, masks, negatives; losses to {error:.1e}")
     starts = [line["ranks"] for line in place.lines("pieces") if line["kind"] == "start"]
     place.case(starts == [2, 1, 3, 2], "the pieces ran on these ranks", starts)
+
+
+def pieces_are_a_whole():
+    """With everything that a run can have of state: the checkpoint at the end is the same file."""
+    place.weft("pack", "scenes", "--size", "64", "--count", "12", "--split", "test", "-q", "-o",
+               "held-%05d.h5")
+    settings = {
+        "train.precision": "bf16", "optimizer.ema_decay": 0.9, "optimizer.shard": "true",
+        "batch.accumulate": 2, "objectives.share": "false", "model.dropout": 0.1,
+        "model.drop_path": 0.1, "train.recompute": "blocks", "checkpoint.every": 3,
+        "objectives.list": "[{type: mlm}, {type: itc, mode: fiber, queue: 20}, {type: itm}]",
+    }
+    evaluated = {"data.eval_sets": "[{path: held-*.h5}]", "eval.every": 2, "eval.batch": 4}
+    whole = place.trained(2, "state", {**settings, "train.steps": 9})
+    file = "state/checkpoints/step-00000009.h5"
+    with open(place.path(file), "rb") as content:
+        expected = content.read()
+    shutil.rmtree(place.path("state"))
+    for steps in (2, 7):
+        place.trained(2, "state", {**settings, **evaluated, "train.steps": steps})
+    pieces = place.trained(2, "state", {**settings, "train.steps": 9})
+    different = first_difference(whole, pieces, range(1, 10))
+    place.case(not different, "bf16, moving average, queue, dropout, shards: resumed bit for bit",
+               different)
+    with open(place.path(file), "rb") as content:
+        place.case(content.read() == expected, "the checkpoint at the end is the same to the byte")
+    kinds = [line["kind"] for line in place.lines("state")]
+    place.case(kinds.count("eval") >= 4, "evaluations in between change nothing", kinds)
 
 
 def accumulation():
@@ -77,6 +107,7 @@ def dropout():
 
 runs_are_equal()
 ranks_change()
+pieces_are_a_whole()
 accumulation()
 low_precision()
 dropout()

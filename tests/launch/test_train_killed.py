@@ -16,13 +16,6 @@ EVERY = {"checkpoint.every": 2, "checkpoint.keep": 3}
 KILLS = 6 if SANITIZER else 20
 
 
-def kill_all(process):
-    for number in [process.pid, *place.ranks_of(process)]:
-        os.kill(number, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-
-
 def half_written(run):
     folder = place.path(run, "checkpoints")
     return os.path.isdir(folder) and any(n.endswith(".tmp") for n in os.listdir(folder))
@@ -45,7 +38,9 @@ def kill_once(number):
     elif number % 4 > 1:
         time.sleep(random.uniform(0, 0.1))
     alive = process.poll() is None
-    kill_all(process)
+    place.kill(process)
+    process.wait()
+    process.stdout.close()
     return alive, half_written("killed")
 
 
@@ -115,13 +110,15 @@ def disk_full():
     """A limit on the size of files is met like a full disk: in the middle of a write."""
     def warnings():
         return [line for line in place.lines("full") if line["kind"] == "warning"]
-    process = place.start(place.command(2, "full", {**EVERY, "train.steps": 100000}))
-    place.wait_for_step(process, "full", 4)
+    every = {"checkpoint.every": 10}
+    process = place.start(place.command(2, "full", {**every, "train.steps": 100000}))
+    place.wait_for_step(process, "full", 11)  # well before the next one: ranks look once, at begin
     ranks = place.ranks_of(process)
     for rank in ranks:
         resource.prlimit(rank, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
-    while process.poll() is None and len(warnings()) < 2:
+    while process.poll() is None and not warnings():
         time.sleep(0.02)
+    place.wait_for_step(process, "full", 23)
     place.case(process.poll() is None and "checkpoints/step-" in warnings()[0]["text"],
                "a checkpoint that cannot be written is told, and training goes on", warnings())
     before = place.contents("full/checkpoints")
@@ -133,7 +130,7 @@ def disk_full():
     place.case(place.contents("full/checkpoints") == before, "the former ones are untouched",
                os.listdir(place.path("full/checkpoints")))
     last = max(place.steps("full"))
-    steps = place.trained(2, "full", {**EVERY, "train.steps": last})
+    steps = place.trained(2, "full", {**every, "train.steps": last})
     whole = place.steps("whole")
     different = first_difference(whole, steps, range(1, min(last, max(whole)) + 1))
     place.case(not different, "with room it goes on, bit for bit", different)

@@ -76,6 +76,8 @@ class Place:
     def __init__(self):
         self.number = 0
         self.failed = 0
+        self.started = []
+        signal.signal(signal.SIGTERM, self.give_up)
         self.folder = tempfile.mkdtemp(prefix="weft-train-", dir=os.environ.get("TMPDIR"))
         self.environment = dict(os.environ, **ENVIRONMENT)
         # Shared memory of jobs that are killed goes with the folder.
@@ -147,15 +149,30 @@ class Place:
 
     def start(self, command):
         """Starts a command in a process group of its own; finish() waits for it."""
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, start_new_session=True)
+        self.started.append(
+            subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, start_new_session=True))
+        return self.started[-1]
+
+    def kill(self, process):
+        """Ends a command and its ranks, which have process groups of their own, at once."""
+        for number in [process.pid, *self.ranks_of(process)]:
+            os.kill(number, signal.SIGKILL)
+
+    def give_up(self, *_):
+        """The test takes too long: leaves no process behind."""
+        for process in self.started:
+            if process.poll() is None:
+                self.kill(process)
+        self.close()
+        os._exit(1)
 
     def finish(self, process, timeout=100):
         try:
             said, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            self.kill(process)
             said, _ = process.communicate()
             said += f"\n(killed after {timeout} s)"
         return Result(process.returncode, said)
