@@ -7,12 +7,15 @@
 
 #include "launch/eval_impl.h"
 
+/* A picture that cannot be read stops the evaluation: another one in its place, as in training,
+ * would change what is measured. */
 enum status eval_loader(struct evaluation *e, enum loader_rows rows, struct loader **loader)
 {
     struct loader_options options = data_eval_options(e->in->data, rows);
     options.rank = e->in->comm->rank;
     options.size = e->in->comm->size;
     options.batch = e->batch;
+    options.on_bad = LOADER_FAIL;
     options.seed = (uint64_t)e->in->model.values->train.seed;
     options.tokenizer = rows == LOADER_TEXTS ? e->in->tokenizer : NULL;
     if (rows == LOADER_TEXTS) options.transform = NULL;

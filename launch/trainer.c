@@ -341,6 +341,8 @@ static enum status save_step(struct trainer *t, enum trainer_end end)
     return run_output_warning(&t->output, t->done, status_message());
 }
 
+/* An evaluation that its data or the parameters at hand fail is told, and training goes on; at the
+ * end, with the last checkpoint saved, it fails the run. */
 static enum status evaluate_step(struct trainer *t, enum trainer_end end)
 {
     if (t->data.num_eval_sets == 0) return STATUS_OK;
@@ -349,7 +351,10 @@ static enum status evaluate_step(struct trainer *t, enum trainer_end end)
     if (!due || end == TRAINER_STOPPED || end == TRAINER_INTERRUPTED) return STATUS_OK;
     run_output_clear(&t->output);
     comm_phase_set(t->comm, COMM_PHASE_EVALUATE, "evaluation");
-    return trainer_evaluate(t);
+    enum status status = trainer_evaluate(t);
+    bool data = status == STATUS_CORRUPT || status == STATUS_IO;
+    if (!data || end == TRAINER_FINISHED) return status;
+    return run_output_warning(&t->output, t->done, status_message());
 }
 
 static enum status finish(struct trainer *t, enum trainer_end end, int *exit_code)

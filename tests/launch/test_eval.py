@@ -4,6 +4,7 @@ number of ranks, scores of files that agree with recall, and what is refused.   
 
 import json
 import os
+import shutil
 import subprocess
 
 from train_fixture import WEFT, Place
@@ -127,6 +128,18 @@ def scores_of_files():
     one = json.loads(weft("infer", "-c", "run", "3.png", "-t", texts[5], "--batch", "1").stdout)
     place.case(one["images"][0]["scores"][0] == result["images"][3]["scores"][5],
                "a pair alone has the same scores", one)
+    shutil.copy(place.path("test-00000.h5"), place.path("damaged-00000.h5"))
+    with h5py.File(place.path("damaged-00000.h5"), "r+") as file:
+        file["images/bytes"][int(file["images/offset"][4]) + 40] ^= 1
+    refused("a damaged picture is not replaced by another", 1, "damaged-00000.h5: image 4", "eval",
+            "run", "--sets", "damaged-*.h5", ranks=3)
+    settings = {"train.steps": 4, "eval.every": 2, "data.eval_sets": '[{path: "damaged-*.h5"}]'}
+    done = place.train(2, "damaged", settings)
+    warned = [line for line in place.lines("damaged") if line["kind"] == "warning"]
+    place.case(done.code == 1 and len(place.steps("damaged")) == 4
+               and "damaged-00000.h5: image 4" in str(warned),
+               "in training it is told, and training goes on; the run fails at its end", done.said,
+               warned)
     place.write("text.jpg", "not a picture")
     place.write("empty.png", "")
     done = weft("infer", "-c", "run", "1.png", "text.jpg", "empty.png", "nowhere.png", ".", "2.png",
@@ -172,6 +185,10 @@ def refusals():
             "few-*.h5")
     refused("a model without scores", 2, "has no scores of pairs", "infer", "-c", "words", "x.png",
             "-t", "x")
+    place.trained(None, "lost", {"train.steps": 2, "optimizer.lr": "1e30"})
+    refused("a model that diverged", 1, "a feature of a picture is not finite", "eval", "lost",
+            "--sets", "few-*.h5", ranks=2)
+    refused("also for files", 1, "a score is not finite", "infer", "-c", "lost", "1.png", "-t", "x")
     refused("no moving average", 2, "has no moving average", "eval", "words", "--ema")
     with open(place.path("words/checkpoints/step-00000001.h5"), "r+b") as file:
         file.seek(100000)
