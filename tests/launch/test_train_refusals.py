@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 
-from train_fixture import Place, RECIPE, first_difference
+from train_fixture import Place, RECIPE, first_difference, largest_error
 
 place = Place()
 
@@ -35,19 +35,19 @@ def recipes():
             [r"recipe.yaml:\d+:\d+: .*max_text_len is 12, .*max_text_len 16"],
             recipe=RECIPE.replace("  max_text_len: 16\ntoken", "  max_text_len: 12\ntoken"))
     refused("a text length beyond the positions", [r"recipe.yaml:\d+:\d+: model.positions: .*40"],
-            recipe=RECIPE.replace("max_text_len: 16", "max_text_len: 40"))
+            recipe=RECIPE.replace("max_text_len: 16", "max_text_len: 40"), ranks=None)
     refused("a vocabulary smaller than the tokenizer's",
             [r"recipe.yaml:\d+:\d+: model.vocab is 200.* has 300 tokens; set model.vocab to"],
             recipe=RECIPE.replace("vocab: 300", "vocab: 200"))
     refused("an image size that is not the model's",
             [r"recipe.yaml:\d+:\d+: .*image_size is 64, .*image_size 32"],
-            recipe=RECIPE.replace("  image_size: 32\n  max", "  image_size: 64\n  max"))
+            recipe=RECIPE.replace("  image_size: 32\n  max", "  image_size: 64\n  max"), ranks=None)
     refused("a window that does not divide", [r"recipe.yaml:\d+:\d+: .*window 3 does not divide"],
-            recipe=RECIPE.replace("window: 2", "window: 3"))
+            recipe=RECIPE.replace("window: 2", "window: 3"), ranks=None)
     refused("an unknown key", [r"recipe.yaml:\d+:\d+: unknown key 'widow'.*'window'"],
-            recipe=RECIPE.replace("window: 2", "widow: 2"))
+            recipe=RECIPE.replace("window: 2", "widow: 2"), ranks=None)
     refused("skipping of bad samples", [r"recipe.yaml:\d+:\d+: data.on_bad: skip .*use replace"],
-            recipe=RECIPE.replace("data:\n", "data:\n  on_bad: skip\n"))
+            recipe=RECIPE.replace("data:\n", "data:\n  on_bad: skip\n"), ranks=None)
     refused("ranks that do not divide", [r"recipe.yaml:\d+:\d+: batch.global 13 is not ranks 2 x "
                                          r"micro 6 x accumulate 1 = 12; change"],
             recipe=RECIPE.replace("global: 12", "global: 13"))
@@ -59,7 +59,7 @@ def recipes():
             {"batch.global": 2,
              "objectives.list": "[{type: itc, mode: fiber, queue: 8}, {type: itm}]"})
     refused("itc behind itm", [r"itc comes after itm; .*put itc first"],
-            {"objectives.list": "[{type: itm}, {type: itc}]"})
+            {"objectives.list": "[{type: itm}, {type: itc}]"}, ranks=None)
 
 
 def data():
@@ -69,9 +69,9 @@ def data():
             [r"recipe.yaml:\d+:\d+: data.*holds 24 pictures and no texts; pack it with"],
             recipe=RECIPE.replace("scenes-*.h5", "silent-*.h5"))
     refused("a set that is not there", [r"recipe.yaml:\d+:\d+: data.sets.0: none-\*.h5: no such"],
-            recipe=RECIPE.replace("scenes-*.h5", "none-*.h5"))
+            recipe=RECIPE.replace("scenes-*.h5", "none-*.h5"), ranks=None)
     refused("an evaluation set that is not there", [r"data.eval_sets.0: none.h5: no such file"],
-            {"data.eval_sets": "[{path: none.h5}]"})
+            {"data.eval_sets": "[{path: none.h5}]"}, ranks=None)
     refused("a batch larger than the set",
             [r"recipe.yaml:\d+:\d+: data: .*96 samples, fewer than one global batch of 120; lower"],
             {"batch.global": 120})
@@ -82,6 +82,30 @@ def data():
              r"takes 1"], recipe=RECIPE.replace("path: tokenizer", "path: vocab.txt"))
     refused("a tokenizer that is not there", [r"recipe.yaml:\d+:\d+: .*nowhere"],
             recipe=RECIPE.replace("path: tokenizer", "path: nowhere"))
+
+
+def damaged_picture():
+    """A picture whose bytes have changed, met by one rank in the middle of the run."""
+    with open(place.path("scenes-00000.h5"), "rb") as file:
+        packed = bytearray(file.read())
+    at = [found.start() for found in re.finditer(b"\x89PNG", packed)][40]
+    packed[at + 200] ^= 0xFF
+    with open(place.path("harmed-00000.h5"), "wb") as file:
+        file.write(packed)
+    settings = {"data.sets.0.path": "harmed-*.h5", "train.steps": 9, "checkpoint.every": 1}
+    result = place.train(2, "harmed", settings)
+    place.case(result.code == 1 and "harmed-00000.h5: image 40 ('scene-0-2-40'): the picture's "
+               "bytes are damaged" in result.said and "data.on_bad" in result.said,
+               "a damaged picture stops all ranks", result.code, result.said)
+    done = max(place.steps("harmed"))
+    settings["data.on_bad"] = "replace"
+    two = place.trained(2, "harmed", settings)
+    starts = [line["step"] for line in place.lines("harmed") if line["kind"] == "start"]
+    place.case(starts in ([0, done - 1], [0, done]),  # the last save may have been under way
+               "the run goes on with on_bad: replace", starts, done)
+    one = place.trained(None, "replaced", settings)
+    error = largest_error(one, two, range(1, 10))
+    place.case(error < 1e-5, f"any ranks replace it by the same: {error:.1e}")
 
 
 def weights():
@@ -95,7 +119,7 @@ def weights():
     refused("weights that lack most", [r"missing 'vit_model.patch_embed.proj.weight'.*and \d+ more;"
                                        r" allow"], {"train.init_from": "part.safetensors"})
     refused("weights that are not there", [r"train.init_from: none.safetensors: cannot open"],
-            {"train.init_from": "none.safetensors"})
+            {"train.init_from": "none.safetensors"}, ranks=None)
     table = "vit_model.layers.0.blocks.0.attn.relative_position_bias_table"
     place.write_weights("table.safetensors", table, [49, 1], {})
     result = place.train(2, "resized", {"train.init_from": "table.safetensors", "train.steps": 1,
@@ -194,6 +218,7 @@ def locked():
 
 recipes()
 data()
+damaged_picture()
 weights()
 resuming()
 survived()
