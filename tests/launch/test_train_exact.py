@@ -4,7 +4,7 @@ losses on any number of ranks, whole or sharded, in one piece or accumulated.   
 
 import shutil
 
-from train_fixture import Place, first_difference, largest_error
+from train_fixture import Place, SANITIZER, first_difference, largest_error
 
 place = Place()
 
@@ -93,7 +93,7 @@ def low_precision():
 
 def dropout():
     settings = {"train.steps": 6, "model.dropout": 0.2, "model.drop_path": 0.2}
-    for share in ("true", "false"):
+    for share in ("true", "false") if not SANITIZER else ("false",):
         one = place.trained(None, f"one-{share}", {**settings, "objectives.share": share})
         two = place.trained(2, f"two-{share}", {**settings, "objectives.share": share})
         error = largest_error(one, two, range(1, 7))
@@ -101,6 +101,8 @@ def dropout():
         again = place.trained(2, f"again-{share}", {**settings, "objectives.share": share})
         different = first_difference(two, again, range(1, 7))
         place.case(not different, f"dropout, share {share}: equal bit for bit", different)
+    if SANITIZER:
+        return
     apart = largest_error(place.steps("two-true"), place.steps("two-false"), [1])
     place.case(apart > 1e-4, "objectives that do not share draw their own dropout", apart)
 
