@@ -22,14 +22,16 @@ static void add_number(struct eval_numbers *numbers, const char *group, const ch
     numbers->items[numbers->count++] = (struct run_value){text, value};
 }
 
-/* Share of the places that are among the first k. */
+/* Share of the queries with an answer whose answer is among the first k. */
 static double recall(const int64_t *places, int64_t count, int64_t k)
 {
     int64_t hits = 0;
+    int64_t asked = 0;
     for (int64_t i = 0; i < count; i++) {
-        hits += places[i] <= k;
+        asked += places[i] > 0;
+        hits += places[i] > 0 && places[i] <= k;
     }
-    return (double)hits / (double)count;
+    return asked ? (double)hits / (double)asked : 0;
 }
 
 static void add_recalls(struct eval_numbers *numbers, const char *group, const char *direction,

@@ -13,6 +13,10 @@
 
 static const struct config_option itm_options[] = {
     OBJECTIVE_WEIGHT(struct itm_config),
+    CONFIG_DOUBLE(struct itm_config, hardness, .def = "1", .range = "[0, 10]",
+                  .help =
+                      "Factor of the similarities that negatives are drawn from: 1 as the public "
+                      "code, 0 any other sample alike, which is easier to start with."),
 };
 extern const struct config_table itm_table;
 const struct config_table itm_table = {CONFIG_TABLE(struct itm_config, itm_options), .name = "itm",
@@ -22,26 +26,28 @@ const struct config_table itm_table = {CONFIG_TABLE(struct itm_config, itm_optio
  * The scores that negatives are drawn from: those of contrastive learning, without columns of a
  * queue that nothing was written to; without contrastive learning all alike.
  */
-static struct tensor *scores(struct step *step, struct tensor *similarities)
+static struct tensor *scores(struct step *step, struct tensor *similarities, double hardness)
 {
     struct graph *g = step->graph;
     if (!similarities) {
         return op_fill(g, DTYPE_F32, SHAPE(step->batch, step->batch * step->world_size), 0.0f);
     }
     struct tensor *s = op_stop_gradient(g, similarities);
+    if (hardness != 1) s = op_scale(g, s, (float)hardness);
     if (!step->queue_empty) return s;
     struct tensor *own = op_fill(g, DTYPE_F32, SHAPE(step->batch), 0.0f);
     return op_bias(g, s, op_concat(g, (struct tensor *[]){own, step->queue_empty}, 2, 0));
 }
 
-static struct tensor *draw(struct step *step, struct tensor *similarities, const char *name,
-                           struct tensor **entropy)
+static struct tensor *draw(struct step *step, struct tensor *similarities, double hardness,
+                           const char *name, struct tensor **entropy)
 {
     bool all_ranks = !similarities || step->columns_of_all_ranks;
-    return op_draw_negatives(step->graph, scores(step, similarities), all_ranks, name, entropy);
+    return op_draw_negatives(step->graph, scores(step, similarities, hardness), all_ranks, name,
+                             entropy);
 }
 
-static void draw_negatives(struct step *step)
+static void draw_negatives(struct step *step, double hardness)
 {
     struct graph *g = step->graph;
     if (step->negative_image) return;
@@ -53,8 +59,8 @@ static void draw_negatives(struct step *step)
     /* Drawn once, so it is the same draw whether or not objectives share. */
     graph_random_scope(g, "");
     graph_push(g, "itm");
-    step->negative_image = draw(step, step->text_to_image, "image", &entropy[0]);
-    step->negative_text = draw(step, step->image_to_text, "text", &entropy[1]);
+    step->negative_image = draw(step, step->text_to_image, hardness, "image", &entropy[0]);
+    step->negative_text = draw(step, step->image_to_text, hardness, "text", &entropy[1]);
     graph_pop(g);
     if (!step->share) graph_random_scope(g, itm_table.name);
     if (!entropy[0] || !entropy[1]) return;
@@ -148,7 +154,7 @@ static void itm_record(struct step *step, const void *config)
     const struct itm_config *itm = config;
     struct graph *g = step->graph;
     int64_t b = step->batch;
-    draw_negatives(step);
+    draw_negatives(step, itm->hardness);
     struct model_pair pair = step->share ? fuse_shared(step) : fuse_apart(step);
     struct tensor *logits = head_itm(g, pair.cls, step->model.facts.init_std);
     if (!logits) return;

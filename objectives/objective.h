@@ -166,6 +166,7 @@ struct itc_config {
 };
 struct itm_config {
     double weight;
+    double hardness;
 };
 
 #endif

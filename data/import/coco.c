@@ -22,11 +22,13 @@ struct coco {
     struct int_list group_of_item;    /* -1: an image without annotations */
     struct common_categories categories;
     bool keep_empty;
+    bool name_objects; /* a list of what is boxed is the caption of an image that has none */
 };
 
 static const struct import_option options[] = {
     IMPORT_OPTION_IMAGES,
     {"empty", "keep", "keep or skip images without any annotation"},
+    {"name-objects", "no", "give images without a caption one that lists what is boxed in them"},
     {NULL, NULL, NULL},
 };
 
@@ -132,7 +134,8 @@ static enum status open_set(struct coco *coco, const struct import_args *args,
     TRY(common_images(&coco->library, args, &coco->folder));
     TRY(scan_files(coco, args));
     TRY(list_items(coco, &source->num_items));
-    source->fingerprint = coco->keep_empty;
+    TRY(import_value_bool(args, "name-objects", &coco->name_objects));
+    source->fingerprint = coco->keep_empty + 2 * (uint64_t)coco->name_objects;
     return common_hash_files(&coco->files, &source->fingerprint);
 }
 
@@ -236,6 +239,29 @@ static enum status add_annotation(const struct coco *coco, int64_t place, struct
     return sample_add_text(sample, TEXT_CAPTION, 0, text, length, id, NULL);
 }
 
+/* "dog, person and car": the categories boxed in the image, each once, in the order of the boxes.
+ */
+static enum status name_objects(const struct coco *coco, struct sample *sample)
+{
+    int32_t names[16];
+    int count = 0;
+    for (int64_t i = 0; i < sample->num_boxes && count < 16; i++) {
+        int seen = 0;
+        while (seen < count && names[seen] != sample->boxes[i].category) {
+            seen++;
+        }
+        if (seen == count) names[count++] = sample->boxes[i].category;
+    }
+    const char *text = "";
+    for (int i = 0; i < count; i++) {
+        const char *join = i == 0 ? "" : i == count - 1 ? " and " : ", ";
+        text = arena_printf(&sample->arena, "%s%s%s", text, join, coco->categories.name[names[i]]);
+        CHECK(text, STATUS_NO_MEMORY, "no memory for a caption");
+    }
+    if (count == 0) return STATUS_OK;
+    return sample_add_text(sample, TEXT_CAPTION, 0, text, (int64_t)strlen(text), NULL, NULL);
+}
+
 static enum status coco_fetch(const struct import_source *source, int64_t item,
                               struct sample *sample)
 {
@@ -259,6 +285,7 @@ static enum status coco_fetch(const struct import_source *source, int64_t item,
         common_at_place(status, &coco->files, place);
         TRY(sample_reject(sample, "%s", status_message()));
     }
+    if (coco->name_objects && sample->num_texts == 0) return name_objects(coco, sample);
     return STATUS_OK;
 }
 

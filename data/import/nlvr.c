@@ -24,11 +24,13 @@ struct nlvr {
     char split[MAX_SPLIT]; /* "dev", from the name of the file */
     struct int_list lines;
     bool boxes;
+    bool captions; /* true sentences alone, as captions */
 };
 
 static const struct import_option options[] = {
     {"images", NULL, "the folder with the folders 0, 1, ... (default: images beside the file)"},
     {"boxes", "yes", "store the boxes of the items drawn"},
+    {"captions", "no", "true sentences become captions; the pictures of false ones have no text"},
     {NULL, NULL, NULL},
 };
 
@@ -56,6 +58,7 @@ static enum status open_set(struct nlvr *nlvr, const struct import_args *args, u
 {
     const char *path = args->sources[0];
     TRY(import_value_bool(args, "boxes", &nlvr->boxes));
+    TRY(import_value_bool(args, "captions", &nlvr->captions));
     TRY(library_open(&nlvr->library, path, &nlvr->file));
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
@@ -71,7 +74,7 @@ static enum status open_set(struct nlvr *nlvr, const struct import_args *args, u
     }
     TRY(library_folder(&nlvr->library, images, &nlvr->folder));
     TRY(common_lines(&nlvr->file, &nlvr->lines));
-    *hash = nlvr->boxes;
+    *hash = nlvr->boxes + 2 * (uint64_t)nlvr->captions;
     return input_hash(&nlvr->file, hash);
 }
 
@@ -174,10 +177,11 @@ static enum status add_line(const struct nlvr *nlvr, const struct json_value *li
             arena_printf(&sample->arena, "%s/%s-%s-%d.png", directory, nlvr->split, id, k);
         CHECK(name, STATUS_NO_MEMORY, "no memory for a name");
         TRY(common_add_image(&nlvr->folder, name, 0, 0, sample, &image));
-        TRY(sample_add_text(sample, TEXT_STATEMENT, image, sentence->text, sentence->length, id,
-                            &text));
-        sample->texts[text].label = label;
         if (nlvr->boxes) TRY(add_items(line, image, orders[k], sample));
+        if (nlvr->captions && label == TEXT_LABEL_FALSE) continue;
+        TRY(sample_add_text(sample, nlvr->captions ? TEXT_CAPTION : TEXT_STATEMENT, image,
+                            sentence->text, sentence->length, id, &text));
+        if (!nlvr->captions) sample->texts[text].label = label;
     }
     return STATUS_OK;
 }
