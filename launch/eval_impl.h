@@ -13,7 +13,7 @@ struct eval_ranking {
     int64_t *candidate; /* [queries, top] */
     float *score;       /* [queries, top] */
     int64_t
-        *right; /* [queries] place of the first right answer among all, from 1; 0: there is none */
+        *right; /* [queries] place of the first right answer among all, from 1; INT64_MAX: there is none */
 };
 
 struct eval_pair {

@@ -28,8 +28,8 @@ static double recall(const int64_t *places, int64_t count, int64_t k)
     int64_t hits = 0;
     int64_t asked = 0;
     for (int64_t i = 0; i < count; i++) {
-        asked += places[i] > 0;
-        hits += places[i] > 0 && places[i] <= k;
+        asked += places[i] != INT64_MAX;
+        hits += places[i] <= k;
     }
     return asked ? (double)hits / (double)asked : 0;
 }
