@@ -12,8 +12,8 @@ struct eval_ranking {
     int64_t top;
     int64_t *candidate; /* [queries, top] */
     float *score;       /* [queries, top] */
-    int64_t
-        *right; /* [queries] place of the first right answer among all, from 1; INT64_MAX: there is none */
+    int64_t *right; /* [queries] place of the first right answer among all, from 1; INT64_MAX: there
+                       is none */
 };
 
 struct eval_pair {
