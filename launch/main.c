@@ -7,7 +7,6 @@
 
 extern const struct command command_check;
 extern const struct command command_compare;
-extern const struct command command_demo;
 extern const struct command command_doctor;
 extern const struct command command_eval;
 extern const struct command command_export;
@@ -39,7 +38,6 @@ static const struct command *const commands[] = {
     &command_eval,
     &command_infer,
     &command_export,
-    &command_demo,
     &command_version,
 };
 /* clang-format on */
