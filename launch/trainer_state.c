@@ -104,10 +104,15 @@ enum status trainer_save(struct trainer *t)
     struct strbuf text = {0};
     fill_position(t, &position, &prints);
     TRY(count_samples(t, &position.seen, &position.bad));
-    TRY(config_print(&position_table, &position, false, &text));
     int64_t queue_bytes = feature_queue_bytes(&t->queue);
     void *queue = queue_bytes ? malloc((size_t)queue_bytes) : NULL;
     if (queue) feature_queue_save(&t->queue, queue);
+    enum status status = config_print(&position_table, &position, false, &text);
+    if (status == STATUS_OK && queue_bytes && !queue) {
+        status = status_fail(STATUS_NO_MEMORY, "out of memory for the queue");
+    }
+    /* A failure is told and training goes on: a rank must not do that while others save. */
+    status = comm_agree_status(t->comm, "checkpoint", status);
     const struct checkpoint_blob blobs[] = {
         {"config.yaml", t->config_text.text, (int64_t)t->config_text.length},
         {"position.yaml", text.text, (int64_t)text.length},
@@ -122,9 +127,7 @@ enum status trainer_save(struct trainer *t)
         .parameters = t->parameters,
         .num_parameters = t->num_parameters,
     };
-    enum status status = queue_bytes && !queue
-                             ? status_fail(STATUS_NO_MEMORY, "out of memory for the queue")
-                             : checkpoint_begin(t->saver, &all);
+    if (status == STATUS_OK) status = checkpoint_begin(t->saver, &all);
     strbuf_fini(&text);
     free(queue);
     return status;
@@ -301,9 +304,11 @@ static enum status restore_vectors(struct trainer *t, const struct checkpoint *c
                         state.first_moment));
     TRY(checkpoint_read(c, "moment2", t->parameters, t->num_parameters, state.begin, state.count,
                         state.second_moment));
-    if (state.ema) {
+    if (state.ema && checkpoint_elements(c, "ema") >= 0) {
         TRY(checkpoint_read(c, "ema", t->parameters, t->num_parameters, state.begin, state.count,
                             state.ema));
+    } else if (state.ema) { /* --allow-changes: the average begins here */
+        optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
     }
     executor_parameters_changed(t->executor);
     return STATUS_OK;
@@ -352,10 +357,13 @@ static enum status restore_queue(struct trainer *t, const struct checkpoint *c)
     if (!t->queue.capacity) return STATUS_OK;
     void *bytes = NULL;
     int64_t size = 0;
-    TRY(checkpoint_blob_read(c, "queue", &bytes, &size));
-    enum status status = feature_queue_load(&t->queue, bytes, size);
+    enum status status = checkpoint_blob_read(c, "queue", &bytes, &size);
+    if (status == STATUS_OK) status = feature_queue_load(&t->queue, bytes, size);
     free(bytes);
-    return status;
+    bool other = status == STATUS_NOT_FOUND || status == STATUS_INVALID;
+    if (!other || !t->options.allow_changes) return status;
+    log_warning("the queue of contrastive learning starts anew: %s", status_message());
+    return STATUS_OK;
 }
 
 static enum status restore(struct trainer *t, const struct checkpoint *c)
