@@ -130,23 +130,30 @@ static uint64_t draws_of(const double pieces[4])
 
 /*
  * Raw inputs of drawn negatives (struct host_rows): columns below the micro-batch are its own rows,
- * the others are places of the queue, whose samples are made again by their numbers.
+ * the others are places of the queue, whose samples are made again by their numbers. Own rows are
+ * read from what the step was fed: trainer_explain_nonfinite runs other batches than t->batch.
  */
 static enum status fetch_row(struct trainer *t, int64_t column, uint8_t *pixels, int32_t *ids,
                              int32_t *mask)
 {
-    const struct loader_batch *batch = t->batch;
-    int64_t row = column;
+    const struct step *s = &t->step;
+    int64_t length = t->batch->text_length;
+    size_t picture = (size_t)(t->batch->side * t->batch->side * 3);
+    size_t text = (size_t)length * sizeof *ids;
     if (column >= t->micro) {
+        const struct loader_batch *batch;
         uint64_t sample = feature_queue_sample(&t->queue, column - t->micro);
         TRY(loader_samples_at(t->loader, &sample, 1, &batch));
-        row = 0;
+        if (pixels) memcpy(pixels, batch->pixels, picture);
+        if (ids) memcpy(ids, batch->ids, text);
+        if (mask) memcpy(mask, batch->mask, text);
+        return STATUS_OK;
     }
-    size_t picture = (size_t)(batch->side * batch->side * 3);
-    size_t text = (size_t)batch->text_length * sizeof *ids;
-    if (pixels) memcpy(pixels, batch->pixels + (size_t)row * picture, picture);
-    if (ids) memcpy(ids, batch->ids + row * batch->text_length, text);
-    if (mask) memcpy(mask, batch->mask + row * batch->text_length, text);
+    if (pixels) {
+        memcpy(pixels, (uint8_t *)data_of(t, s->pixels) + (size_t)column * picture, picture);
+    }
+    if (ids) memcpy(ids, (int32_t *)data_of(t, s->ids) + column * length, text);
+    if (mask) memcpy(mask, (int32_t *)data_of(t, s->mask) + column * length, text);
     return STATUS_OK;
 }
 
