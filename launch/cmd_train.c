@@ -98,6 +98,16 @@ static bool add_override(struct arguments *arguments, const char *prefix, const 
     return true;
 }
 
+/* A folder's name is text as it stands, whatever it would mean in a config. */
+static bool override_run(struct arguments *arguments, const char *folder)
+{
+    struct strbuf text = {0};
+    strbuf_append_json(&text, folder, strlen(folder));
+    bool ok = !text.failed && add_override(arguments, "run=", text.text);
+    strbuf_fini(&text);
+    return ok;
+}
+
 /* 0: go on; otherwise the exit code + 1. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
@@ -106,7 +116,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         bool ok = true;
         switch (option) {
         case OPTION_RUN:
-            ok = add_override(arguments, "run=", optarg);
+            ok = override_run(arguments, optarg);
             break;
         case OPTION_SET:
             ok = add_override(arguments, "", optarg);
@@ -133,7 +143,10 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             fputs(usage, stderr);
             return 3;
         }
-        if (!ok) return 2;
+        if (!ok) {
+            log_error("out of memory");
+            return 2;
+        }
     }
     if (optind != argc - 1) {
         fputs(usage, stderr);

@@ -101,6 +101,11 @@ enum status train_config_check(const struct train_config *values, struct config 
           "%s: data.on_bad: skip leaves empty places in a batch, which contrastive learning and "
           "matching cannot leave out; use replace or fail",
           config_where(config, "data.on_bad"));
+    CHECK(values->data.eval_sets.count == 0 || objectives_find(&values->objectives, "itc"),
+          STATUS_INVALID,
+          "%s: data.eval_sets: retrieval ranks by the features of contrastive learning; add the "
+          "objective itc, or leave data.eval_sets empty",
+          config_where(config, "data.eval_sets"));
     return STATUS_OK;
 }
 

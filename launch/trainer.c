@@ -17,6 +17,10 @@ static enum status read_config(struct trainer *t)
                     &t->values, &t->config));
     TRY(train_config_check(&t->values, t->config));
     TRY(train_batch_divide(&t->values.batch, t->config, t->comm->size, &t->micro, &t->accumulate));
+    size_t length = strlen(t->values.run);
+    CHECK(length > 0 && length < sizeof t->run, STATUS_INVALID,
+          "%s: run has %zu characters; name a folder of 1 to %zu", config_where(t->config, "run"),
+          length, sizeof t->run - 1);
     snprintf(t->run, sizeof t->run, "%s", t->values.run);
     return config_print(&train_table, &t->values, false, &t->config_text);
 }

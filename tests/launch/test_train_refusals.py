@@ -58,6 +58,11 @@ def recipes():
     refused("a single pair of a rank", [r"--set batch.global=2: itm .* a rank \(itc mode fiber\)"],
             {"batch.global": 2,
              "objectives.list": "[{type: itc, mode: fiber, queue: 8}, {type: itm}]"})
+    refused("retrieval without its features",
+            [r"--set data.eval_sets=.*: data.eval_sets: .*add the objective itc"],
+            {"objectives.list": "[{type: mlm}]", "data.eval_sets": "[{path: none.h5}]"}, ranks=None)
+    refused("a run without a name", [r"--set run=\"\": run has 0 characters"], {"run": '""'},
+            ranks=None)
     refused("itc behind itm", [r"itc comes after itm; .*put itc first"],
             {"objectives.list": "[{type: itm}, {type: itc}]"}, ranks=None)
 
