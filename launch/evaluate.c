@@ -163,8 +163,21 @@ static enum status draw_result(struct evaluation *e, eval_report_fn report, void
     return report(user, &result);
 }
 
+/* Ranks share the rows: all must see the same sets. */
+static enum status agree_sets(const struct evaluation *e)
+{
+    const struct data *data = e->in->data;
+    uint64_t prints[SAMPLER_MAX_SETS + 1] = {tokenizer_fingerprint(e->in->tokenizer)};
+    for (int i = 0; i < data->num_eval_sets; i++) {
+        prints[i + 1] = store_fingerprint(data->eval_sets[i].store);
+    }
+    return comm_agree_bytes(e->in->comm, "the evaluation sets and the tokenizer", prints,
+                            sizeof prints);
+}
+
 static enum status run_all(struct evaluation *e, eval_report_fn report, void *user)
 {
+    TRY(agree_sets(e));
     TRY(eval_features(e));
     TRY(eval_rank(e));
     if (e->rerank > 0) TRY(eval_pairs(e));
