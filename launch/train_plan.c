@@ -29,9 +29,10 @@ static void count_memory(struct train_plan *p)
     memory[TRAIN_MEMORY_PACKED] = (int64_t)pack_cache_bytes(p->plan->packs);
     memory[TRAIN_MEMORY_INPUTS] = (int64_t)p->plan->class_bytes[PLAN_CLASS_INPUT];
     memory[TRAIN_MEMORY_ACTIVATIONS] = (int64_t)p->plan->class_bytes[PLAN_CLASS_STEP];
-    if (itc && itc->mode == ITC_FIBER) {
+    if (itc && itc->mode == ITC_FIBER && itc->queue > 0) {
         int64_t row = 2 * p->step.model.facts.hidden * (int64_t)sizeof(float);
-        memory[TRAIN_MEMORY_QUEUE] = itc->queue * (row + (int64_t)sizeof(uint64_t));
+        int64_t number = (int64_t)sizeof(uint64_t);
+        memory[TRAIN_MEMORY_QUEUE] = itc->queue * number + p->ranks * p->micro * (row + number);
     }
     memory[TRAIN_MEMORY_LOADER] = loader_bytes_of(
         p->micro, values->data.image_size, values->data.max_text_len,

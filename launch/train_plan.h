@@ -19,7 +19,7 @@ enum train_memory {
     TRAIN_MEMORY_PACKED, /* weights in the layout that the matrix library likes */
     TRAIN_MEMORY_INPUTS,
     TRAIN_MEMORY_ACTIVATIONS,
-    TRAIN_MEMORY_QUEUE,
+    TRAIN_MEMORY_QUEUE,  /* beside the features, which are inputs */
     TRAIN_MEMORY_LOADER, /* batches made ahead */
     TRAIN_MEMORY_COUNT
 };

@@ -94,7 +94,9 @@ def ranks_and_options():
                == 3 / 4 * size, "sharded moments", shard["communication"], shard["memory"])
     queue = plan("recipe.yaml", "--no-probe", "--set",
                  "objectives.list=[{type: itc, mode: fiber, queue: 100}]")
-    place.case(queue["memory"]["queue"] == 100 * (2 * 32 * 4 + 8), "a queue of features",
+    row = 2 * 32 * 4 + 8
+    place.case(queue["memory"]["queue"] == 100 * 8 + 12 * row
+               and queue["memory"]["inputs"] >= 100 * row, "a queue of features, counted once",
                queue["memory"])
     half = plan("recipe.yaml", "--no-probe", "--set", "batch.micro=3")
     place.case(half["accumulate"] == 4 and half["micro"] == 3
