@@ -29,7 +29,7 @@ static const struct config_option objectives_options[] = {
 static enum status check_objectives(const void *value, const struct config_section *section)
 {
     const struct objectives_config *config = value;
-    bool has_itc = false;
+    bool has_itm = false;
     for (int64_t i = 0; i < config->list.count; i++) {
         const struct config_table *table = config->list.items[i].table;
         for (int64_t k = 0; k < i; k++) {
@@ -37,12 +37,12 @@ static enum status check_objectives(const void *value, const struct config_secti
                 return config_refuse(section, "list", "'%s' is there twice", table->name);
             }
         }
-        if (table == &itc_table && has_itc) {
+        if (table == &itc_table && has_itm) {
             return config_refuse(section, "list",
                                  "itc comes after itm; itm draws hard negatives from itc's "
                                  "similarities, so put itc first");
         }
-        has_itc = has_itc || table == &itm_table;
+        has_itm = has_itm || table == &itm_table;
     }
     return STATUS_OK;
 }
