@@ -15,7 +15,7 @@ static const char *const memory_helps[TRAIN_MEMORY_COUNT] = {
     "weights in the layout of the matrix library",
     "of a micro-batch",
     "with everything kept for the backward pass",
-    "features of earlier samples",
+    "numbers of earlier samples; their features are inputs",
     "batches made ahead",
 };
 

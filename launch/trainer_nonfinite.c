@@ -4,8 +4,9 @@
  * An update whose gradient is not finite is skipped, and nothing tells which value was to blame:
  * it has spread everywhere by then. So the micro-batches of the update are made again by the
  * numbers of their samples, and run again with an eye on every value, until one shows it. A step is
- * a function of seed and numbers, so the same happens again. Ranks run the same plan; the earliest
- * step of it is the cause, as what comes later may have come from another rank.
+ * a function of seed and numbers, so the same happens again (save that the queue of contrastive
+ * learning has moved on: what is drawn from it may be another sample). Ranks run the same plan; the
+ * earliest step of it is the cause, as what comes later may have come from another rank.
  *
  * Rejected: looking at every value all the time, which costs more than training.
  */
