@@ -201,6 +201,7 @@ static enum status evaluate_trained(struct arguments *arguments, struct trained 
 {
     char split[256];
     snprintf(split, sizeof split, "%s%s", arguments->split, arguments->model.ema ? "-ema" : "");
+    comm_phase_set(comm, COMM_PHASE_CHECKPOINT, "loading");
     TRY(trained_open(run, &arguments->model, comm));
     TRY(comm_agree_status(comm, "data",
                           data_open_eval(&run->values.data, run->config, "data", true, data)));

@@ -464,6 +464,8 @@ static enum status start_weights(struct trainer *t)
 enum status trainer_resume(struct trainer *t)
 {
     const char *resume = t->options.resume;
+    /* Gigabytes from a slow disk take longer than the rest of the start may. */
+    comm_phase_set(t->comm, COMM_PHASE_CHECKPOINT, "loading");
     if (strcmp(resume, "never") == 0) {
         enum status status = t->comm->rank == 0 ? refuse_existing(t) : STATUS_OK;
         TRY(comm_agree_status(t->comm, "run folder", status));
@@ -475,5 +477,7 @@ enum status trainer_resume(struct trainer *t)
         TRY(load_checkpoint(t, resume, false));
     }
     TRY(start_weights(t));
-    return open_saver(t);
+    TRY(open_saver(t));
+    comm_phase_set(t->comm, COMM_PHASE_STARTUP, "setting up");
+    return STATUS_OK;
 }
