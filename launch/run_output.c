@@ -18,16 +18,39 @@ enum status run_output_open(struct run_output *output, const struct run_output_o
     return STATUS_OK;
 }
 
+/*
+ * A log that cannot be written (a full disk) is no reason to lose a run: it is told once, and later
+ * lines are tried again. An event file with a torn record is unreadable from there on, so it ends.
+ */
+static enum status tolerate(struct run_output *output, enum status status)
+{
+    if (status != STATUS_IO) return status;
+    if (!output->troubled) {
+        train_line_clear(&output->line);
+        log_warning("%s; training goes on without that line", status_message());
+    }
+    output->troubled = true;
+    return STATUS_OK;
+}
+
+static enum status tolerate_events(struct run_output *output, enum status status)
+{
+    if (status == STATUS_IO) output->has_tensorboard = false;
+    return tolerate(output, status);
+}
+
 enum status run_output_start(struct run_output *output, const struct run_log_start *start)
 {
-    return output->active ? run_log_start(&output->log, start) : STATUS_OK;
+    return output->active ? tolerate(output, run_log_start(&output->log, start)) : STATUS_OK;
 }
 
 enum status run_output_step(struct run_output *output, const struct run_log_step *step)
 {
     if (!output->active) return STATUS_OK;
-    TRY(run_log_step(&output->log, step));
-    if (output->has_tensorboard) TRY(tensorboard_step(&output->tensorboard, step));
+    TRY(tolerate(output, run_log_step(&output->log, step)));
+    if (output->has_tensorboard) {
+        TRY(tolerate_events(output, tensorboard_step(&output->tensorboard, step)));
+    }
     const char *warning = train_line_step(&output->line, step);
     return warning ? run_output_warning(output, step->step, warning) : STATUS_OK;
 }
@@ -35,7 +58,7 @@ enum status run_output_step(struct run_output *output, const struct run_log_step
 enum status run_output_eval(struct run_output *output, const struct run_log_eval *eval)
 {
     if (!output->active) return STATUS_OK;
-    TRY(run_log_eval(&output->log, eval));
+    TRY(tolerate(output, run_log_eval(&output->log, eval)));
     if (!output->has_tensorboard) return STATUS_OK;
     struct strbuf prefix = {0};
     strbuf_printf(&prefix, "eval-%s", eval->split);
@@ -43,13 +66,14 @@ enum status run_output_eval(struct run_output *output, const struct run_log_eval
                                        : tensorboard_values(&output->tensorboard, eval->step,
                                                             prefix.text, &eval->metrics);
     strbuf_fini(&prefix);
-    return status;
+    return tolerate_events(output, status);
 }
 
 enum status run_output_checkpoint(struct run_output *output,
                                   const struct run_log_checkpoint *checkpoint)
 {
-    return output->active ? run_log_checkpoint(&output->log, checkpoint) : STATUS_OK;
+    return output->active ? tolerate(output, run_log_checkpoint(&output->log, checkpoint))
+                          : STATUS_OK;
 }
 
 enum status run_output_warning(struct run_output *output, int64_t step, const char *text)
@@ -57,12 +81,12 @@ enum status run_output_warning(struct run_output *output, int64_t step, const ch
     if (!output->active) return STATUS_OK;
     train_line_clear(&output->line);
     log_warning("step %lld: %s", (long long)step, text);
-    return run_log_warning(&output->log, step, text);
+    return tolerate(output, run_log_warning(&output->log, step, text));
 }
 
 enum status run_output_end(struct run_output *output, const struct run_log_end *end)
 {
-    return output->active ? run_log_end(&output->log, end) : STATUS_OK;
+    return output->active ? tolerate(output, run_log_end(&output->log, end)) : STATUS_OK;
 }
 
 void run_output_clear(struct run_output *output)

@@ -9,7 +9,8 @@
  *     run_output_end(&output, &end);
  *     run_output_close(&output);
  *
- * On ranks other than 0 all functions do nothing. Not collective; one thread at a time.
+ * Once open, a file that cannot be written (a full disk) is a warning, told once; nothing here ends
+ * a run then. On ranks other than 0 all functions do nothing. Not collective; one thread at a time.
  */
 #ifndef WEFT_LAUNCH_RUN_OUTPUT_H
 #define WEFT_LAUNCH_RUN_OUTPUT_H
@@ -31,6 +32,7 @@ struct run_output_options {
 struct run_output {
     bool active; /* rank 0 */
     bool has_tensorboard;
+    bool troubled; /* a line could not be written, and that was told */
     struct run_log log;
     struct tensorboard tensorboard;
     struct train_line line;

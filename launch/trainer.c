@@ -74,7 +74,7 @@ static enum status open_loader(struct trainer *t)
     options.rank = t->comm->rank;
     options.size = t->comm->size;
     options.batch = t->micro;
-    options.start = t->done * t->accumulate;
+    options.start = t->origin + t->done * t->accumulate;
     options.seed = (uint64_t)t->values.train.seed;
     options.tokenizer = t->tokenizer;
     options.seen = t->seen;

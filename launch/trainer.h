@@ -88,7 +88,9 @@ struct trainer {
     char *resumed_from; /* path, NULL for a new run */
     struct strbuf config_text;
 
-    int64_t done;         /* updates, the ones skipped included */
+    int64_t origin; /* micro-batches before the first of done x accumulate: 0, unless a run went on
+                       with other micro-batches (--allow-changes) */
+    int64_t done;   /* updates, the ones skipped included */
     int64_t seen, bad;    /* samples of all ranks' loaders before this process */
     int64_t skipped_row;  /* updates skipped in a row */
     uint64_t *samples;    /* [accumulate * micro] numbers of this rank's samples of the update */

@@ -69,7 +69,7 @@ static void fill_position(struct trainer *t, struct run_position *position, stru
     struct optimizer_state state = optimizer_state(t->optimizer);
     *position = (struct run_position){
         .updates = t->done,
-        .micro_batches = t->done * t->accumulate,
+        .micro_batches = t->origin + t->done * t->accumulate,
         .samples_per_micro_batch = t->comm->size * t->micro,
         .applied = *state.applied,
         .skipped = *state.skipped,
@@ -327,6 +327,8 @@ static enum status restore_position(struct trainer *t, const struct checkpoint *
     if (status == STATUS_OK) {
         struct optimizer_state state = optimizer_state(t->optimizer);
         t->done = position.updates;
+        int64_t samples = position.micro_batches * position.samples_per_micro_batch;
+        t->origin = samples / (t->comm->size * t->micro) - t->done * t->accumulate;
         t->seen = position.seen;
         t->bad = position.bad;
         *state.applied = position.applied;
