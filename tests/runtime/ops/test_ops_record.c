@@ -38,6 +38,24 @@ static void mark_collectives(bool *recorded, bool *differentiated)
     graph_destroy(&g);
 }
 
+/* Integers have no gradients; test_ops_negatives.c has their values, test_train_exact.py those of
+ * fetch_rows. */
+static void mark_integers(bool *recorded, bool *differentiated)
+{
+    struct graph *g = NULL;
+    struct tensor *ids = NULL;
+    struct tensor *mask = NULL;
+    MUST(graph_create(&g, NULL));
+    struct tensor *x = graph_input(g, "x", DTYPE_F32, SHAPE(2, 3));
+    struct tensor *drawn = op_draw_negatives(g, x, false, "image", NULL);
+    op_fetch_rows(g, drawn, drawn, 8, 5, &ids, &mask);
+    op_position_ids(g, ids, 1);
+    op_row_numbers(g, 4, true);
+    MUST(graph_status(g));
+    mark_ops(g, recorded, differentiated);
+    graph_destroy(&g);
+}
+
 static void test_all_ops_are_covered(void **state)
 {
     (void)state;
@@ -57,6 +75,7 @@ static void test_all_ops_are_covered(void **state)
         }
     }
     mark_collectives(recorded, differentiated);
+    mark_integers(recorded, differentiated);
     for (int o = 0; o < op_count(); o++) {
         const struct op *op = op_at(o);
         if (!recorded[o]) fail_msg("no case records op '%s'", op->name);
