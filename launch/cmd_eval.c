@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "launch/arguments.h"
 #include "launch/command.h"
 #include "launch/evaluate.h"
 #include "launch/trained.h"
@@ -45,9 +45,7 @@ static const struct option long_options[] = {
 
 struct arguments {
     struct trained_options model;
-    const char **overrides;    /* [model.num_overrides] borrowed */
-    struct strbuf sets;        /* the override that --sets means */
-    struct strbuf rerank;      /* and --rerank */
+    struct overrides overrides;
     const char *split;         /* NULL: by what is evaluated */
     const char *output;        /* NULL: in the run's folder */
     const struct trained *run; /* while reporting */
@@ -56,26 +54,33 @@ struct arguments {
 
 /* ---- arguments ---- */
 
-/* 0: go on; otherwise the exit code + 1. */
+/* --sets GLOB as the override that it means. */
+static void add_sets(struct overrides *overrides, const char *glob)
+{
+    struct strbuf quoted = {0};
+    strbuf_append_json(&quoted, glob, strlen(glob));
+    if (quoted.failed) overrides->failed = true;
+    if (!quoted.failed) overrides_add(overrides, "data.eval_sets=[{path: %s}]", quoted.text);
+    strbuf_fini(&quoted);
+}
+
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
+    bool sets = false;
     for (int option; (option = getopt_long(argc, argv, "ho:", long_options, NULL)) != -1;) {
         switch (option) {
         case OPTION_SETS:
-            strbuf_clear(&arguments->sets);
-            strbuf_append(&arguments->sets, "data.eval_sets=[{path: ");
-            strbuf_append_json(&arguments->sets, optarg, strlen(optarg));
-            strbuf_append(&arguments->sets, "}]");
+            add_sets(&arguments->overrides, optarg);
+            sets = true;
             break;
         case OPTION_RERANK:
-            strbuf_clear(&arguments->rerank);
-            strbuf_printf(&arguments->rerank, "eval.rerank=%s", optarg);
+            overrides_add(&arguments->overrides, "eval.rerank=%s", optarg);
             break;
         case OPTION_EMA:
             arguments->model.ema = true;
             break;
         case OPTION_SET:
-            arguments->overrides[arguments->model.num_overrides++] = optarg;
+            overrides_add(&arguments->overrides, "%s", optarg);
             break;
         case OPTION_SPLIT:
             arguments->split = optarg;
@@ -86,26 +91,14 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         case OPTION_JSON:
             arguments->json = true;
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return 1;
         default:
-            fputs(usage, stderr);
-            return 3;
+            return command_usage(usage, option);
         }
     }
-    if (optind != argc - 1) {
-        fputs(usage, stderr);
-        return 3;
-    }
-    arguments->model.path = argv[optind];
-    if (!arguments->split) arguments->split = arguments->sets.text ? "sets" : "eval";
-    for (int i = 0; i < 2; i++) {
-        const char *text = i ? arguments->rerank.text : arguments->sets.text;
-        if (text) arguments->overrides[arguments->model.num_overrides++] = text;
-    }
-    arguments->model.overrides = arguments->overrides;
-    return 0;
+    if (!arguments->split) arguments->split = sets ? "sets" : "eval";
+    arguments->model.overrides = arguments->overrides.items;
+    arguments->model.num_overrides = arguments->overrides.count;
+    return command_operand(argc, argv, usage, &arguments->overrides, &arguments->model.path);
 }
 
 /* ---- results ---- */
@@ -222,10 +215,7 @@ static int eval(struct arguments *arguments)
     struct trained run = {0};
     struct data data = {0};
     enum status status = comm_create(NULL, &comm);
-    if (status != STATUS_OK) {
-        log_error("%s", status_message());
-        return status_exit_code(status);
-    }
+    if (status != STATUS_OK) return command_end(status);
     status = evaluate_trained(arguments, &run, &data, comm);
     int code = status_exit_code(status);
     if (status == STATUS_COMM) comm_abort(comm, code, "%s", status_message());
@@ -239,13 +229,11 @@ static int eval(struct arguments *arguments)
 
 static int run(int argc, char **argv)
 {
-    struct arguments arguments = {.overrides = calloc((size_t)argc + 2, sizeof(char *))};
-    int code = arguments.overrides ? parse(argc, argv, &arguments) : 2;
-    if (code == 0) code = 1 + eval(&arguments);
-    strbuf_fini(&arguments.sets);
-    strbuf_fini(&arguments.rerank);
-    free(arguments.overrides);
-    return code - 1;
+    struct arguments arguments = {0};
+    int code = parse(argc, argv, &arguments);
+    if (code == COMMAND_GO_ON) code = eval(&arguments);
+    overrides_fini(&arguments.overrides);
+    return code;
 }
 
 const struct command command_eval = {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/arguments.h"
 #include "launch/command.h"
 #include "launch/infer.h"
 #include "launch/json_text.h"
@@ -37,35 +38,22 @@ static const struct option long_options[] = {
 
 struct arguments {
     struct trained_options model;
-    const char **overrides; /* [model.num_overrides] borrowed */
-    const char **texts;     /* [scores.num_texts] borrowed */
+    struct overrides overrides;
+    const char **texts; /* [scores.num_texts] borrowed */
     struct infer_options scores;
     const struct trained *trained;
     int64_t printed; /* pictures */
 };
 
-static bool read_batch(const char *text, int64_t *batch)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-    if (*text && !*end && value >= 1 && value <= MAX_BATCH) {
-        *batch = value;
-        return true;
-    }
-    fprintf(stderr, "weft infer: --batch %s: expected a whole number from 1 to %d\n", text,
-            MAX_BATCH);
-    return false;
-}
-
 static int refuse(const char *what)
 {
     fprintf(stderr, "weft infer: %s\n%s", what, usage);
-    return 3;
+    return COMMAND_BAD_USAGE;
 }
 
-/* 0: go on; otherwise the exit code + 1. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
+    int batch = DEFAULT_BATCH;
     for (int option; (option = getopt_long(argc, argv, "hc:t:", long_options, NULL)) != -1;) {
         switch (option) {
         case 'c':
@@ -78,27 +66,28 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             arguments->model.ema = true;
             break;
         case OPTION_SET:
-            arguments->overrides[arguments->model.num_overrides++] = optarg;
+            overrides_add(&arguments->overrides, "%s", optarg);
             break;
         case OPTION_BATCH:
-            if (!read_batch(optarg, &arguments->scores.batch)) return 3;
+            if (!command_count("infer", "batch", optarg, MAX_BATCH, &batch)) {
+                return COMMAND_BAD_USAGE;
+            }
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return 1;
         default:
-            fputs(usage, stderr);
-            return 3;
+            return command_usage(usage, option);
         }
     }
     arguments->scores.paths = (const char *const *)(argv + optind);
     arguments->scores.num_paths = argc - optind;
     arguments->scores.texts = arguments->texts;
-    arguments->model.overrides = arguments->overrides;
+    arguments->scores.batch = batch;
+    arguments->model.overrides = arguments->overrides.items;
+    arguments->model.num_overrides = arguments->overrides.count;
+    if (arguments->overrides.failed) return refuse("out of memory");
     if (!arguments->model.path) return refuse("which model? give --checkpoint RUN");
     if (arguments->scores.num_paths == 0) return refuse("which pictures?");
     if (arguments->scores.num_texts == 0) return refuse("which texts? give --text TEXT");
-    return 0;
+    return COMMAND_GO_ON;
 }
 
 /* ---- printing ---- */
@@ -179,21 +168,18 @@ static enum status infer(struct arguments *arguments, struct trained *trained, i
 
 static int run(int argc, char **argv)
 {
-    struct arguments arguments = {.overrides = calloc((size_t)argc, sizeof(char *)),
-                                  .texts = calloc((size_t)argc, sizeof(char *)),
-                                  .scores = {.batch = DEFAULT_BATCH}};
+    struct arguments arguments = {.texts = calloc((size_t)argc, sizeof(char *))};
     struct trained trained = {0};
     int64_t num_bad = 0;
-    int code = arguments.overrides && arguments.texts ? parse(argc, argv, &arguments) : 2;
-    if (code == 0) {
-        enum status status = infer(&arguments, &trained, &num_bad);
-        if (status != STATUS_OK) log_error("%s", status_message());
-        code = 1 + (status == STATUS_OK ? num_bad > 0 : status_exit_code(status));
+    int code = arguments.texts ? parse(argc, argv, &arguments) : refuse("out of memory");
+    if (code == COMMAND_GO_ON) {
+        code = command_end(infer(&arguments, &trained, &num_bad));
+        if (code == 0) code = num_bad > 0;
     }
     trained_close(&trained);
-    free(arguments.overrides);
+    overrides_fini(&arguments.overrides);
     free(arguments.texts);
-    return code - 1;
+    return code;
 }
 
 const struct command command_infer = {

@@ -2,12 +2,11 @@
 #include <getopt.h>
 #include <omp.h>
 #include <stdio.h>
-#include <stdlib.h>
 
+#include "launch/arguments.h"
 #include "launch/command.h"
 #include "launch/train_plan.h"
 #include "runtime/backend/cpu/threads.h"
-#include "runtime/base/log.h"
 
 static const char usage[] =
     "usage: weft plan CONFIG [--ranks N] [options]\n"
@@ -22,6 +21,8 @@ static const char usage[] =
     "      --no-probe          do not measure this machine: no estimate of time\n"
     "      --detail            also every parameter, and every planned op with its memory\n"
     "      --json              one JSON object\n";
+
+enum { MOST = 1000000 }; /* ranks, threads */
 
 enum {
     OPTION_RANKS = 256,
@@ -45,8 +46,7 @@ static const struct option long_options[] = {
 
 struct arguments {
     const char *config;
-    const char **overrides; /* [num_overrides] */
-    int num_overrides;
+    struct overrides overrides;
     int ranks;
     int threads; /* 0: as training */
     bool no_probe;
@@ -54,33 +54,19 @@ struct arguments {
     bool json;
 };
 
-static bool read_count(const char *option, const char *text, int *count)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-    if (*text && !*end && value >= 1 && value <= 1000000) {
-        *count = (int)value;
-        return true;
-    }
-    fprintf(stderr, "weft plan: --%s %s: expected a whole number from 1 to 1000000\n", option,
-            text);
-    return false;
-}
-
-/* 0: go on; otherwise the exit code + 1. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
     for (int option; (option = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
         bool ok = true;
         switch (option) {
         case OPTION_RANKS:
-            ok = read_count("ranks", optarg, &arguments->ranks);
+            ok = command_count("plan", "ranks", optarg, MOST, &arguments->ranks);
             break;
         case OPTION_THREADS:
-            ok = read_count("threads", optarg, &arguments->threads);
+            ok = command_count("plan", "threads", optarg, MOST, &arguments->threads);
             break;
         case OPTION_SET:
-            arguments->overrides[arguments->num_overrides++] = optarg;
+            overrides_add(&arguments->overrides, "%s", optarg);
             break;
         case OPTION_NO_PROBE:
             arguments->no_probe = true;
@@ -91,21 +77,12 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         case OPTION_JSON:
             arguments->json = true;
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return 1;
         default:
-            fputs(usage, stderr);
-            return 3;
+            return command_usage(usage, option);
         }
-        if (!ok) return 3;
+        if (!ok) return COMMAND_BAD_USAGE;
     }
-    if (optind != argc - 1) {
-        fputs(usage, stderr);
-        return 3;
-    }
-    arguments->config = argv[optind];
-    return 0;
+    return command_operand(argc, argv, usage, &arguments->overrides, &arguments->config);
 }
 
 /* Without --threads, those that one rank alone takes on this machine. */
@@ -125,8 +102,8 @@ static enum status show(struct arguments *arguments, struct train_config *values
                         struct config **config, struct train_plan *plan)
 {
     TRY(choose_threads(arguments));
-    TRY(config_read(&train_table, arguments->config, arguments->overrides, arguments->num_overrides,
-                    values, config));
+    TRY(config_read(&train_table, arguments->config, arguments->overrides.items,
+                    arguments->overrides.count, values, config));
     TRY(train_plan_init(plan, values, *config, arguments->ranks, arguments->threads));
     if (!arguments->no_probe) TRY(train_plan_probe(plan));
     (arguments->json ? train_plan_print_json : train_plan_print)(plan, stdout, arguments->detail);
@@ -135,20 +112,16 @@ static enum status show(struct arguments *arguments, struct train_config *values
 
 static int run(int argc, char **argv)
 {
-    struct arguments arguments = {.ranks = 1, .overrides = calloc((size_t)argc, sizeof(char *))};
+    struct arguments arguments = {.ranks = 1};
     struct train_config values = {0};
     struct config *config = NULL;
     struct train_plan plan = {0};
-    int code = arguments.overrides ? parse(argc, argv, &arguments) : 2;
-    if (code == 0) {
-        enum status status = show(&arguments, &values, &config, &plan);
-        if (status != STATUS_OK) log_error("%s", status_message());
-        code = 1 + status_exit_code(status);
-    }
+    int code = parse(argc, argv, &arguments);
+    if (code == COMMAND_GO_ON) code = command_end(show(&arguments, &values, &config, &plan));
     train_plan_fini(&plan);
     config_destroy(&config);
-    free(arguments.overrides);
-    return code - 1;
+    overrides_fini(&arguments.overrides);
+    return code;
 }
 
 const struct command command_plan = {

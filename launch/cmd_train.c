@@ -1,10 +1,9 @@
 /* weft train: the command around launch/trainer.h. */
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "launch/arguments.h"
 #include "launch/command.h"
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
@@ -79,47 +78,20 @@ static const struct option long_options[] = {
 
 struct arguments {
     struct trainer_options options;
-    char **overrides; /* [options.num_overrides] owned */
+    struct overrides overrides;
     bool print;
 };
 
-static bool add_override(struct arguments *arguments, const char *prefix, const char *text)
-{
-    size_t count = (size_t)arguments->options.num_overrides;
-    char **grown = realloc(arguments->overrides, (count + 1) * sizeof *grown);
-    if (!grown) return false;
-    arguments->overrides = grown;
-    size_t size = strlen(prefix) + strlen(text) + 1;
-    grown[count] = malloc(size);
-    if (!grown[count]) return false;
-    snprintf(grown[count], size, "%s%s", prefix, text);
-    arguments->options.num_overrides++;
-    arguments->options.overrides = (const char *const *)arguments->overrides;
-    return true;
-}
-
-/* A folder's name is text as it stands, whatever it would mean in a config. */
-static bool override_run(struct arguments *arguments, const char *folder)
-{
-    struct strbuf text = {0};
-    strbuf_append_json(&text, folder, strlen(folder));
-    bool ok = !text.failed && add_override(arguments, "run=", text.text);
-    strbuf_fini(&text);
-    return ok;
-}
-
-/* 0: go on; otherwise the exit code + 1. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
     arguments->options.resume = "auto";
     for (int option; (option = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
-        bool ok = true;
         switch (option) {
         case OPTION_RUN:
-            ok = override_run(arguments, optarg);
+            overrides_add_text(&arguments->overrides, "run", optarg);
             break;
         case OPTION_SET:
-            ok = add_override(arguments, "", optarg);
+            overrides_add(&arguments->overrides, "%s", optarg);
             break;
         case OPTION_RESUME:
             arguments->options.resume = optarg;
@@ -136,24 +108,13 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         case OPTION_QUIET:
             arguments->options.quiet = true;
             break;
-        case 'h':
-            fputs(usage, stdout);
-            return 1;
         default:
-            fputs(usage, stderr);
-            return 3;
-        }
-        if (!ok) {
-            log_error("out of memory");
-            return 2;
+            return command_usage(usage, option);
         }
     }
-    if (optind != argc - 1) {
-        fputs(usage, stderr);
-        return 3;
-    }
-    arguments->options.config = argv[optind];
-    return 0;
+    arguments->options.overrides = arguments->overrides.items;
+    arguments->options.num_overrides = arguments->overrides.count;
+    return command_operand(argc, argv, usage, &arguments->overrides, &arguments->options.config);
 }
 
 static int print_config(const struct arguments *arguments)
@@ -167,10 +128,10 @@ static int print_config(const struct arguments *arguments)
     if (status == STATUS_OK) status = train_config_check(&values, config);
     if (status == STATUS_OK) status = config_print(&train_table, &values, true, &text);
     if (status == STATUS_OK) fputs(text.text, stdout);
-    if (status != STATUS_OK) log_error("%s", status_message());
+    int code = command_end(status);
     strbuf_fini(&text);
     config_destroy(&config);
-    return status_exit_code(status);
+    return code;
 }
 
 /*
@@ -184,10 +145,7 @@ static int train(const struct arguments *arguments)
     int code = 0;
     catch_signals();
     enum status status = comm_create(&(struct comm_options){.require_launched_size = true}, &comm);
-    if (status != STATUS_OK) {
-        log_error("%s", status_message());
-        return status_exit_code(status);
-    }
+    if (status != STATUS_OK) return command_end(status);
     status = trainer_create(&trainer, &arguments->options, comm, &signals);
     if (status == STATUS_OK) {
         status = trainer_run(trainer, &code);
@@ -216,12 +174,10 @@ static int run(int argc, char **argv)
 {
     struct arguments arguments = {0};
     int code = parse(argc, argv, &arguments);
-    if (code == 0) code = 1 + (arguments.print ? print_config(&arguments) : train(&arguments));
-    for (int i = 0; i < arguments.options.num_overrides; i++) {
-        free(arguments.overrides[i]);
-    }
-    free(arguments.overrides);
-    return code - 1;
+    if (code == COMMAND_GO_ON)
+        code = arguments.print ? print_config(&arguments) : train(&arguments);
+    overrides_fini(&arguments.overrides);
+    return code;
 }
 
 const struct command command_train = {
