@@ -54,12 +54,15 @@ endif
 CU_SOURCES := $(if $(NVCC),$(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null)))
 OBJECTS := $(SOURCES:%.c=$(OUT)/%.o) $(CU_SOURCES:%.cu=$(OUT)/%.cu.o)
 LIBRARY := $(OUT)/libweft.a
-TEST_SOURCES := $(sort $(shell find tests -name 'test_*.c' 2>/dev/null))
+# Tests of the CUDA backend run on the CPU, see "the CUDA kernels on the CPU".
+CUDA_TEST_SOURCES := $(sort $(shell find tests/cuda -name 'test_*.c' -o -name 'test_*.cu' 2>/dev/null))
+CUDA_TESTS := $(addprefix $(OUT)/,$(basename $(CUDA_TEST_SOURCES)))
+TEST_SOURCES := $(filter-out tests/cuda/%,$(sort $(shell find tests -name 'test_*.c' 2>/dev/null)))
 TESTS := $(TEST_SOURCES:%.c=$(OUT)/%)
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/bench_*.c))
 BENCHES := $(BENCH_SOURCES:%.c=$(OUT)/%)
-C_FILES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 
 ifneq ($(NVCC),)
 CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
@@ -113,7 +116,47 @@ $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIBRARY)
 $(OUT)/bench/%: $(OUT)/bench/%.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-.PRECIOUS: $(OUT)/tests/%.o $(OUT)/bench/%.o
+# ---- the CUDA kernels on the CPU ---------------------------------------------------------------------------
+# tests/cuda/emulator stands in for CUDA's headers and libraries, so that the .cu files compile here too and the
+# tests in tests/cuda run without a GPU, and without nvcc. C files that ask for WEFT_CUDA are built once more.
+EMULATED := $(OUT)/emulated
+EMULATED_DEFINES := -DWEFT_CUDA=1 -DWEFT_CUDA_EMULATED=1
+EMULATED_CXXFLAGS := -std=c++17 -D_GNU_SOURCE -Itests/cuda/emulator -I. $(OPT_$(CONFIG)) $(WARN) -Wno-unknown-pragmas \
+  $(EMULATED_DEFINES) -pthread -MMD -MP
+EMULATED_C := $(filter $(SOURCES),$(shell grep -lsE 'WEFT_CUDA' $(SOURCES)))
+EMULATED_CU := $(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null))
+EMULATED_CPP := $(sort $(wildcard tests/cuda/emulator/*.cpp))
+EMULATED_OBJECTS := $(EMULATED_C:%=$(EMULATED)/%.o) $(EMULATED_CU:%=$(EMULATED)/%.o) $(EMULATED_CPP:%=$(EMULATED)/%.o)
+EMULATED_LIBRARY := $(EMULATED)/libweft.a
+EMULATED_LDLIBS := $(filter-out -lcudart_static -L$(CUDA_HOME)/%,$(LDLIBS))
+
+$(EMULATED)/%.c.o: %.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(CCACHE) $(CC) $(CFLAGS) $(EMULATED_DEFINES) -c -o $@ $<
+
+$(EMULATED)/%.cu.o: %.cu $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(CCACHE) $(CXX) $(EMULATED_CXXFLAGS) -x c++ -c -o $@ $<
+
+$(EMULATED)/%.cpp.o: %.cpp $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(CCACHE) $(CXX) $(EMULATED_CXXFLAGS) -c -o $@ $<
+
+$(EMULATED_LIBRARY): $(EMULATED_OBJECTS) $(filter-out $(EMULATED_C:%.c=$(OUT)/%.o) %.cu.o $(OUT)/launch/main.o,$(OBJECTS))
+	@rm -f $@ && ar rcs $@ $^
+
+$(EMULATED)/weft: $(OUT)/launch/main.o $(EMULATED_LIBRARY)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(EMULATED_LDLIBS)
+
+$(OUT)/tests/cuda/%: $(EMULATED)/tests/cuda/%.c.o $(EMULATED_LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(EMULATED_LDLIBS) -lcmocka
+
+$(OUT)/tests/cuda/%: $(EMULATED)/tests/cuda/%.cu.o $(EMULATED_LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(EMULATED_LDLIBS) -lcmocka
+
+.PRECIOUS: $(OUT)/tests/%.o $(OUT)/bench/%.o $(EMULATED)/%.o
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
 .PHONY: compile_commands.json
@@ -130,7 +173,7 @@ check: ## build and run everything: tests, sanitizer tests, fuzzers (30 s each),
 test: deps-check build/weft test-programs ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
 	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
 
-test-programs: $(TESTS) $(OUT)/weft
+test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft
 
 asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
 	@$(MAKE) --no-print-directory CONFIG=asan CUDA=0 test-programs
