@@ -25,9 +25,9 @@ static const char usage[] =
     "      --profile           time every op and print a table at the end (rank 0)\n"
     "      --quiet             no progress line\n"
     "\n"
-    "SIGTERM and SIGUSR1 save a checkpoint at the end of the update and exit with code 75: start\n"
-    "the same command again. SIGINT (Ctrl-C) does the same with code 130; a second one stops at\n"
-    "once.\n";
+    "SIGTERM and SIGUSR1 save a checkpoint at the end of the update, or at the next batch of an\n"
+    "evaluation, and exit with code 75: start the same command again. SIGINT (Ctrl-C) does the\n"
+    "same with code 130; a second one stops at once.\n";
 
 static struct trainer_signals signals;
 

@@ -34,34 +34,33 @@ static enum status check_finite(const char *what, const float *features, int64_t
     return STATUS_OK;
 }
 
-static enum status take_images(struct evaluation *e, struct eval_pass *pass, struct loader *loader)
+/* One pass over this rank's pictures or texts. */
+struct encoding_pass {
+    struct evaluation *e;
+    struct eval_pass pass;
+    struct loader *loader;
+    int64_t at; /* the next row */
+};
+
+static enum status encode_images(void *user, bool *more)
 {
+    struct encoding_pass *p = user;
+    struct evaluation *e = p->e;
     const struct loader_batch *batch;
     const void *features;
-    const struct tensor *pixels = pass->step.pixels;
-    size_t row = (size_t)e->width * sizeof(float);
-    for (int64_t at = e->first_image;;) {
-        TRY(loader_next(loader, &batch));
-        if (batch->count == 0) return STATUS_OK;
-        memcpy(eval_pass_data(pass, pixels), batch->pixels, tensor_bytes(pixels));
-        TRY(eval_pass_run(pass, &features));
-        memcpy(e->image_features + at * e->width, features, (size_t)batch->count * row);
-        for (int64_t i = 0; i < batch->count; i++, at++) {
-            e->set_image[at] = batch->row[i];
-            e->set_of[at] = batch->set[i];
-        }
+    const struct tensor *pixels = p->pass.step.pixels;
+    float *out = e->image_features + p->at * e->width;
+    TRY(loader_next(p->loader, &batch));
+    *more = batch->count > 0;
+    if (!*more) return STATUS_OK;
+    memcpy(eval_pass_data(&p->pass, pixels), batch->pixels, tensor_bytes(pixels));
+    TRY(eval_pass_run(&p->pass, &features));
+    memcpy(out, features, (size_t)(batch->count * e->width) * sizeof *out);
+    for (int64_t i = 0; i < batch->count; i++, p->at++) {
+        e->set_image[p->at] = batch->row[i];
+        e->set_of[p->at] = batch->set[i];
     }
-}
-
-static enum status encode_images(struct evaluation *e, struct loader *loader)
-{
-    struct eval_pass pass;
-    enum status status = eval_pass_image(&e->in->model, e->batch, &pass);
-    if (status == STATUS_OK) status = take_images(e, &pass, loader);
-    eval_pass_fini(&pass);
-    TRY(status);
-    return check_finite("a picture", e->image_features + e->first_image * e->width,
-                        e->part_images * e->width);
+    return check_finite("a picture", out, batch->count * e->width);
 }
 
 /* The number of an image of a set among those of all sets. */
@@ -73,52 +72,53 @@ static int64_t global_image(const struct evaluation *e, int32_t set, int64_t ima
     return image;
 }
 
-static enum status take_texts(struct evaluation *e, struct eval_pass *pass, struct loader *loader)
+static enum status encode_texts(void *user, bool *more)
 {
+    struct encoding_pass *p = user;
+    struct evaluation *e = p->e;
     const struct loader_batch *batch;
     const void *features;
-    const struct step *s = &pass->step;
+    const struct step *s = &p->pass.step;
     size_t row = (size_t)e->length * sizeof(int32_t);
-    for (int64_t at = e->first_text;;) {
-        TRY(loader_next(loader, &batch));
-        if (batch->count == 0) return STATUS_OK;
-        memcpy(eval_pass_data(pass, s->ids), batch->ids, tensor_bytes(s->ids));
-        memcpy(eval_pass_data(pass, s->mask), batch->mask, tensor_bytes(s->mask));
-        TRY(eval_pass_run(pass, &features));
-        memcpy(e->text_features + at * e->width, features,
-               (size_t)(batch->count * e->width) * sizeof(float));
-        memcpy(e->ids + at * e->length, batch->ids, (size_t)batch->count * row);
-        memcpy(e->mask + at * e->length, batch->mask, (size_t)batch->count * row);
-        for (int64_t i = 0; i < batch->count; i++, at++) {
-            e->image_of[at] = global_image(e, batch->set[i], batch->image[i]);
-        }
+    float *out = e->text_features + p->at * e->width;
+    TRY(loader_next(p->loader, &batch));
+    *more = batch->count > 0;
+    if (!*more) return STATUS_OK;
+    memcpy(eval_pass_data(&p->pass, s->ids), batch->ids, tensor_bytes(s->ids));
+    memcpy(eval_pass_data(&p->pass, s->mask), batch->mask, tensor_bytes(s->mask));
+    TRY(eval_pass_run(&p->pass, &features));
+    memcpy(out, features, (size_t)(batch->count * e->width) * sizeof *out);
+    memcpy(e->ids + p->at * e->length, batch->ids, (size_t)batch->count * row);
+    memcpy(e->mask + p->at * e->length, batch->mask, (size_t)batch->count * row);
+    for (int64_t i = 0; i < batch->count; i++, p->at++) {
+        e->image_of[p->at] = global_image(e, batch->set[i], batch->image[i]);
     }
+    return check_finite("a text", out, batch->count * e->width);
 }
 
-static enum status encode_texts(struct evaluation *e, struct loader *loader)
-{
-    struct eval_pass pass;
-    enum status status = eval_pass_text(&e->in->model, e->batch, &pass);
-    if (status == STATUS_OK) status = take_texts(e, &pass, loader);
-    eval_pass_fini(&pass);
-    TRY(status);
-    return check_finite("a text", e->text_features + e->first_text * e->width,
-                        e->part_texts * e->width);
-}
-
+/* Pictures, then texts. */
 static enum status encode(struct evaluation *e)
 {
-    struct loader *images = NULL;
-    struct loader *texts = NULL;
-    enum status status = eval_loader(e, LOADER_IMAGES, &images);
-    if (status == STATUS_OK) status = eval_loader(e, LOADER_TEXTS, &texts);
+    static const char label[] = "evaluation: features";
+    struct encoding_pass images = {.e = e};
+    struct encoding_pass texts = {.e = e};
+    enum status status = eval_loader(e, LOADER_IMAGES, &images.loader);
+    if (status == STATUS_OK) status = eval_loader(e, LOADER_TEXTS, &texts.loader);
     if (status == STATUS_OK) {
-        status = eval_allocate(e, loader_num_rows(images), loader_num_rows(texts));
+        status = eval_allocate(e, loader_num_rows(images.loader), loader_num_rows(texts.loader));
+        images.at = e->first_image;
+        texts.at = e->first_text;
     }
-    if (status == STATUS_OK) status = encode_images(e, images);
-    if (status == STATUS_OK) status = encode_texts(e, texts);
-    loader_destroy(&images);
-    loader_destroy(&texts);
+    if (status == STATUS_OK) status = eval_pass_image(&e->in->model, e->batch, &images.pass);
+    status = eval_batches(e, label, status, encode_images, &images);
+    eval_pass_fini(&images.pass);
+    if (status == STATUS_OK) {
+        status = eval_pass_text(&e->in->model, e->batch, &texts.pass);
+        status = eval_batches(e, label, status, encode_texts, &texts);
+    }
+    eval_pass_fini(&texts.pass);
+    loader_destroy(&images.loader);
+    loader_destroy(&texts.loader);
     return status;
 }
 
@@ -126,7 +126,7 @@ enum status eval_features(struct evaluation *e)
 {
     int64_t feature = e->width * (int64_t)sizeof(float);
     int64_t row = e->length * (int64_t)sizeof(int32_t);
-    TRY(comm_agree_status(e->in->comm, "evaluation: features", encode(e)));
+    TRY(encode(e));
     TRY(eval_gather(e, "image features", e->image_features, e->num_images, feature));
     TRY(eval_gather(e, "text features", e->text_features, e->num_texts, feature));
     TRY(eval_gather(e, "ids", e->ids, e->num_texts, row));

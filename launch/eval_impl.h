@@ -25,6 +25,7 @@ struct eval_pair {
 
 struct evaluation {
     const struct eval_input *in;
+    void *user; /* of in->stop */
     struct arena arena;
     int64_t batch;
     int64_t width;  /* D */
@@ -37,6 +38,7 @@ struct evaluation {
     int64_t part_images;
     int64_t first_text;
     int64_t part_texts;
+    int64_t *counts;              /* [size] scratch of eval_gather */
     float *image_features;        /* [num_images, D] */
     float *text_features;         /* [num_texts, D] */
     int32_t *ids;                 /* [num_texts, L] */
@@ -56,6 +58,16 @@ void eval_part(int64_t rows, int rank, int size, int64_t *first, int64_t *count)
 /* Sets num_images and num_texts with this rank's parts, and allocates what is as long as they are.
  * Errors: STATUS_NO_MEMORY. */
 enum status eval_allocate(struct evaluation *e, int64_t num_images, int64_t num_texts);
+
+/*
+ * Calls `batch` until it says that there is no *more, on all ranks together: a failure or a `stop`
+ * at one of them ends all of them at the same batch. `begun` is how getting ready went here;
+ * without STATUS_OK `batch` is not called. Collective. Errors: those of `begun` and `batch`;
+ * STATUS_CANCELLED.
+ */
+typedef enum status (*eval_batch_fn)(void *user, bool *more);
+enum status eval_batches(struct evaluation *e, const char *label, enum status begun,
+                         eval_batch_fn batch, void *user);
 
 /* A loader over all pictures or texts of the evaluation sets, this rank's part. */
 enum status eval_loader(struct evaluation *e, enum loader_rows rows, struct loader **loader);

@@ -85,11 +85,15 @@ static enum status list_pairs(struct evaluation *e)
 }
 
 struct pair_passes {
+    struct evaluation *e;
+    struct loader *loader;
     struct eval_pass image;
     struct eval_pass match;
     size_t prefix_row; /* bytes */
     uint8_t *prefixes; /* [batch] of the pictures at hand */
-    int64_t next;      /* first pair not scored */
+    int64_t first;     /* the pictures at hand */
+    int64_t end;
+    int64_t next; /* first pair not scored */
 };
 
 static enum status prepare_passes(struct evaluation *e, struct pair_passes *p)
@@ -103,9 +107,8 @@ static enum status prepare_passes(struct evaluation *e, struct pair_passes *p)
     return STATUS_OK;
 }
 
-/* Up to a batch of the pairs whose pictures are [first, end); their prefixes are at hand. */
-static enum status score_some(struct evaluation *e, struct pair_passes *p, int64_t first,
-                              int64_t end)
+/* Up to a batch of the pairs whose pictures are at hand. */
+static enum status score_some(struct evaluation *e, struct pair_passes *p)
 {
     const struct step *s = &p->match.step;
     uint8_t *prefix = eval_pass_data(&p->match, p->match.prefix);
@@ -114,10 +117,10 @@ static enum status score_some(struct evaluation *e, struct pair_passes *p, int64
     size_t row = (size_t)e->length * sizeof *ids;
     int64_t used = 0;
     while (used < e->batch && p->next + used < e->num_pairs &&
-           e->pairs[p->next + used].image < end) {
+           e->pairs[p->next + used].image < p->end) {
         const struct eval_pair *pair = &e->pairs[p->next + used];
         memcpy(prefix + (size_t)used * p->prefix_row,
-               p->prefixes + (size_t)(pair->image - first) * p->prefix_row, p->prefix_row);
+               p->prefixes + (size_t)(pair->image - p->first) * p->prefix_row, p->prefix_row);
         memcpy(ids + used * e->length, e->ids + pair->text * e->length, row);
         memcpy(mask + used * e->length, e->mask + pair->text * e->length, row);
         used++;
@@ -136,34 +139,39 @@ static enum status score_some(struct evaluation *e, struct pair_passes *p, int64
     return STATUS_OK;
 }
 
-static enum status score_pairs(struct evaluation *e, struct pair_passes *p, struct loader *loader)
+/* The next pictures of this rank; *more: there are some. */
+static enum status take_pictures(struct pair_passes *p, bool *more)
 {
     const struct loader_batch *batch;
     const void *prefix;
     const struct tensor *pixels = p->image.step.pixels;
-    for (int64_t first = e->first_image;;) {
-        TRY(loader_next(loader, &batch));
-        if (batch->count == 0) return STATUS_OK;
-        memcpy(eval_pass_data(&p->image, pixels), batch->pixels, tensor_bytes(pixels));
-        TRY(eval_pass_run(&p->image, &prefix));
-        memcpy(p->prefixes, prefix, p->prefix_row * (size_t)e->batch);
-        int64_t end = first + batch->count;
-        while (p->next < e->num_pairs && e->pairs[p->next].image < end) {
-            TRY(score_some(e, p, first, end));
-        }
-        first = end;
-    }
+    TRY(loader_next(p->loader, &batch));
+    *more = batch->count > 0;
+    if (!*more) return STATUS_OK;
+    memcpy(eval_pass_data(&p->image, pixels), batch->pixels, tensor_bytes(pixels));
+    TRY(eval_pass_run(&p->image, &prefix));
+    memcpy(p->prefixes, prefix, p->prefix_row * (size_t)p->e->batch);
+    p->first = p->end;
+    p->end += batch->count;
+    return STATUS_OK;
+}
+
+static enum status score_batch(void *user, bool *more)
+{
+    struct pair_passes *p = user;
+    const struct evaluation *e = p->e;
+    bool at_hand = p->next < e->num_pairs && e->pairs[p->next].image < p->end;
+    return at_hand ? score_some(p->e, p) : take_pictures(p, more);
 }
 
 static enum status score_part(struct evaluation *e)
 {
-    struct pair_passes passes = {0};
-    struct loader *loader = NULL;
+    struct pair_passes passes = {.e = e, .first = e->first_image, .end = e->first_image};
     enum status status = list_pairs(e);
     if (status == STATUS_OK) status = prepare_passes(e, &passes);
-    if (status == STATUS_OK) status = eval_loader(e, LOADER_IMAGES, &loader);
-    if (status == STATUS_OK) status = score_pairs(e, &passes, loader);
-    loader_destroy(&loader);
+    if (status == STATUS_OK) status = eval_loader(e, LOADER_IMAGES, &passes.loader);
+    status = eval_batches(e, "evaluation: pairs", status, score_batch, &passes);
+    loader_destroy(&passes.loader);
     eval_pass_fini(&passes.image);
     eval_pass_fini(&passes.match);
     free(passes.prefixes);
@@ -174,8 +182,7 @@ static enum status score_part(struct evaluation *e)
 static enum status gather_pairs(struct evaluation *e)
 {
     struct comm *comm = e->in->comm;
-    int64_t *counts = arena_alloc(&e->arena, (size_t)comm->size * sizeof *counts);
-    CHECK(counts, STATUS_NO_MEMORY, "out of memory");
+    int64_t *counts = e->counts;
     int64_t bytes = e->num_pairs * (int64_t)sizeof *e->pairs;
     TRY(comm_allgather(comm, "numbers of pairs", &bytes, counts, 1, NULL, COMM_I64));
     int64_t total = 0;
@@ -201,6 +208,6 @@ static enum status gather_pairs(struct evaluation *e)
 
 enum status eval_pairs(struct evaluation *e)
 {
-    TRY(comm_agree_status(e->in->comm, "evaluation: pairs", score_part(e)));
+    TRY(score_part(e));
     return gather_pairs(e);
 }

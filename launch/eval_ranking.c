@@ -25,8 +25,7 @@ enum status eval_gather(struct evaluation *e, const char *label, void *data, int
                         int64_t row_bytes)
 {
     struct comm *comm = e->in->comm;
-    int64_t *counts = arena_alloc(&e->arena, (size_t)comm->size * sizeof *counts);
-    CHECK(counts, STATUS_NO_MEMORY, "out of memory");
+    int64_t *counts = e->counts;
     int64_t own = 0;
     for (int r = 0; r < comm->size; r++) {
         int64_t first;
@@ -68,7 +67,8 @@ enum status eval_allocate(struct evaluation *e, int64_t num_images, int64_t num_
     e->image_of = arena_alloc(&e->arena, texts * sizeof *e->image_of);
     e->set_image = arena_alloc(&e->arena, images * sizeof *e->set_image);
     e->set_of = arena_alloc(&e->arena, images * sizeof *e->set_of);
-    CHECK(e->image_features && e->text_features && e->ids && e->mask && e->image_of &&
+    e->counts = arena_alloc(&e->arena, (size_t)comm->size * sizeof *e->counts);
+    CHECK(e->counts && e->image_features && e->text_features && e->ids && e->mask && e->image_of &&
               e->set_image && e->set_of,
           STATUS_NO_MEMORY, "out of memory for the features of %lld pictures and %lld texts",
           (long long)num_images, (long long)num_texts);

@@ -198,6 +198,7 @@ enum status evaluate(const struct eval_input *input, eval_report_fn report, void
     TRY(model_init(&model, &values->model, 1));
     int64_t rerank = objectives_find(&values->objectives, "itm") ? values->eval.rerank : 0;
     struct evaluation e = {.in = input,
+                           .user = user,
                            .batch = values->eval.batch,
                            .width = model.facts.hidden,
                            .length = model.facts.max_text_len,

@@ -22,6 +22,9 @@ struct eval_input {
     const struct data *data; /* its eval sets */
     int64_t step;            /* updates that the parameters had */
     const char *split;       /* name of what is evaluated on, for logs and reports */
+    /* Asked on every rank between batches, with the user of `evaluate`: true at any rank ends the
+     * evaluation on all of them. NULL: never. */
+    bool (*stop)(void *user);
 };
 
 /* Receives the result on rank 0, which lives until the function returns. */
@@ -30,8 +33,8 @@ typedef enum status (*eval_report_fn)(void *user, const struct eval_result *resu
 /*
  * Evaluates: recall of text and image retrieval by dual features, then after matching, and matching
  * accuracy. Collective. Errors: STATUS_INVALID without evaluation sets or without
- * contrastive learning; STATUS_CORRUPT for features that are not finite; what data and `report`
- * give.
+ * contrastive learning; STATUS_CORRUPT for features that are not finite; STATUS_CANCELLED when
+ * `stop` ended it; what data and `report` give. The same on all ranks, save for STATUS_COMM.
  */
 enum status evaluate(const struct eval_input *input, eval_report_fn report, void *user);
 

@@ -157,6 +157,7 @@ static enum status share_chart(struct report *report)
                  {"communicate", "communicate"},
                  {"update", "update"},
                  {"checkpoint", "checkpoint"},
+                 {"evaluate", "evaluate"},
                  {"wait_read", "wait: read"},
                  {"wait_decode", "wait: decode"},
                  {"wait_tokenise", "wait: tokenise"}};

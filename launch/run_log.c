@@ -173,6 +173,8 @@ enum status run_log_step(struct run_log *log, const struct run_log_step *step)
         {"communicate", s->communicate},
         {"update", s->update},
         {"checkpoint", s->checkpoint},
+        {"evaluate", s->evaluate},
+        {"other", s->other},
     };
     const struct run_values list = {seconds, sizeof seconds / sizeof seconds[0]};
     begin(log, "step", step->step);
@@ -193,6 +195,7 @@ enum status run_log_eval(struct run_log *log, const struct run_log_eval *eval)
 {
     begin(log, "eval", eval->step);
     add_string(log, "split", eval->split);
+    add_number(log, "seconds", eval->seconds);
     add_values(log, "metrics", &eval->metrics);
     return end(log);
 }

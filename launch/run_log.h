@@ -7,7 +7,7 @@
  *               config_fingerprint, resumed_from (a path or null)
  *   step        step, epoch, index, draws, losses {name: value}, metrics {..}, lr {group: value},
  *               gradient_norm, samples_per_s, seconds {step, wait_read, ..}, rss_mb
- *   eval        step, split, metrics {name: value}
+ *   eval        step, split, seconds, metrics {name: value}
  *   checkpoint  step, path, seconds, stall_s, bytes
  *   warning     step, text
  *   end         step, reason, exit_code
@@ -51,7 +51,9 @@ struct run_values {
     int count;
 };
 
-/* Where the time of a step went, seconds of wall time of rank 0. `step` is all of it. The waits are
+/* Where the time of a step went, seconds of wall time of rank 0. `step` is all of it, from the line
+ * of the step before to this one, and the sum of the others. A step's line is written when its
+ * update is done, so a save or an evaluation that follows it counts for the next one. The waits are
  * the time that training stood still for the loader, by what the loader was busy with. */
 struct run_seconds {
     double step;
@@ -61,7 +63,9 @@ struct run_seconds {
     double compute;
     double communicate; /* only what was not hidden behind compute */
     double update;
-    double checkpoint;
+    double checkpoint; /* what a save takes from training: its start, setting aside, its end */
+    double evaluate;
+    double other; /* writing logs, looking for values that are not finite */
 };
 
 /* Strings may be NULL where that is said. All are borrowed during the call. */
@@ -95,6 +99,7 @@ struct run_log_step {
 struct run_log_eval {
     int64_t step;
     const char *split;
+    double seconds; /* until its line */
     struct run_values metrics;
 };
 

@@ -184,6 +184,8 @@ enum status tensorboard_step(struct tensorboard *board, const struct run_log_ste
         {"time", {"communicate", s->communicate}},
         {"time", {"update", s->update}},
         {"time", {"checkpoint", s->checkpoint}},
+        {"time", {"evaluate", s->evaluate}},
+        {"time", {"other", s->other}},
         {"run", {"gradient_norm", step->gradient_norm}},
         {"run", {"samples_per_s", step->samples_per_s}},
         {"run", {"rss_mb", step->rss_mb}},

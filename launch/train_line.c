@@ -73,6 +73,8 @@ static struct sums sum(struct train_line *line, int64_t count)
         sums.seconds.communicate += s->communicate;
         sums.seconds.update += s->update;
         sums.seconds.checkpoint += s->checkpoint;
+        sums.seconds.evaluate += s->evaluate;
+        sums.seconds.other += s->other;
     }
     return sums;
 }
@@ -131,6 +133,7 @@ static void make_text(struct train_line *line, int64_t count)
     char number[2][32];
     double rate = seconds->step > 0 ? sums.samples / seconds->step : 0;
     int64_t left = line->options.total_steps - step->step;
+    double training = seconds->step - seconds->evaluate;
     strbuf_clear(text);
     strbuf_printf(text, "step %s/%s", number_text(step->step, number[0], sizeof number[0]),
                   number_text(line->options.total_steps, number[1], sizeof number[1]));
@@ -143,8 +146,10 @@ static void make_text(struct train_line *line, int64_t count)
     append_part(text, "communicate", seconds->communicate, seconds->step);
     append_part(text, "update", seconds->update, seconds->step);
     append_part(text, "checkpoint", seconds->checkpoint, seconds->step);
+    append_part(text, "evaluate", seconds->evaluate, seconds->step);
+    append_part(text, "other", seconds->other, seconds->step);
     strbuf_append(text, "  left ");
-    append_duration(text, left > 0 ? (double)left * seconds->step / (double)count : 0);
+    append_duration(text, left > 0 ? (double)left * training / (double)count : 0);
 }
 
 /* What fits into the terminal's width: a line that wraps cannot be rewritten. */

@@ -1,7 +1,7 @@
 /*
  * What training says on standard error while it runs: on a terminal one line that is rewritten,
  * otherwise a plain line every so many steps. All figures are means over the last steps (50 at
- * most, or those since the plain line before).
+ * most, or those since the plain line before); the time left counts no evaluations.
  *
  *   step 1,200/100,000  loss 4.1032 mlm 2.0110 itc 1.5513 itm 0.5409  312 samples/s  wait 2%
  *   compute 84% communicate 9% update 5%  left 1:02:11

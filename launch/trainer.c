@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "runtime/base/log.h"
@@ -214,6 +213,7 @@ enum status trainer_create(struct trainer **trainer, const struct trainer_option
     t->options = *options;
     t->comm = comm;
     t->signals = signals;
+    t->saved = -1;
     comm_phase_set(comm, COMM_PHASE_STARTUP, "setting up");
     enum status status = create_all(t);
     if (status != STATUS_OK) {
@@ -246,150 +246,4 @@ void trainer_destroy(struct trainer **trainer)
     free(t->samples);
     free(t);
     *trainer = NULL;
-}
-
-/* ---- the loop ---- */
-
-static double resident_mb(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)usage.ru_maxrss / 1024;
-}
-
-static enum status log_start(struct trainer *t)
-{
-    char fingerprint[32];
-    uint64_t hash = rng_site(t->config_text.text);
-    snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)hash);
-    log_info("%s: %d ranks on %d hosts, %d threads each; batch %lld = %d x %lld x %lld; %lld "
-             "parameters; updates %lld to %lld",
-             t->run, t->comm->size, t->comm->num_hosts, t->threads.num_threads,
-             (long long)t->values.batch.global, t->comm->size, (long long)t->micro,
-             (long long)t->accumulate, (long long)graph_flat_elements(t->step.graph),
-             (long long)t->done + 1, (long long)t->values.train.steps);
-    return run_output_start(&t->output,
-                            &(struct run_log_start){.step = t->done,
-                                                    .total_steps = t->values.train.steps,
-                                                    .global_batch = t->values.batch.global,
-                                                    .ranks = t->comm->size,
-                                                    .hosts = t->comm->num_hosts,
-                                                    .threads = t->threads.num_threads,
-                                                    .host = t->comm->host,
-                                                    .config_fingerprint = fingerprint,
-                                                    .resumed_from = t->resumed_from});
-}
-
-static enum status log_update(struct trainer *t)
-{
-    const struct step *s = &t->step;
-    struct run_value losses[STEP_MAX_TERMS + 1] = {{"loss", t->report.losses[0]}};
-    struct run_value metrics[STEP_MAX_METRICS];
-    struct run_value lr = {"base", t->report.optimizer.lr};
-    for (int i = 0; i < s->num_terms; i++) {
-        losses[i + 1] = (struct run_value){s->terms[i].name, t->report.losses[i + 1]};
-    }
-    for (int i = 0; i < s->num_metrics; i++) {
-        metrics[i] = (struct run_value){s->metrics[i].name, t->report.metrics[i]};
-    }
-    return run_output_step(
-        &t->output, &(struct run_log_step){.step = t->done,
-                                           .epoch = t->batch->epoch,
-                                           .index = t->batch->index + t->comm->size * t->micro,
-                                           .draws = t->report.draws,
-                                           .losses = {losses, s->num_terms + 1},
-                                           .metrics = {metrics, s->num_metrics},
-                                           .lr = {&lr, 1},
-                                           .gradient_norm = t->report.optimizer.gradient_norm,
-                                           .samples_per_s = (double)t->values.batch.global /
-                                                            t->report.seconds.step,
-                                           .seconds = t->report.seconds,
-                                           .rss_mb = resident_mb()});
-}
-
-static enum status log_checkpoint(struct trainer *t)
-{
-    struct checkpoint_report report = checkpoint_report(t->saver);
-    return run_output_checkpoint(&t->output, &(struct run_log_checkpoint){.step = report.step,
-                                                                          .path = report.path,
-                                                                          .seconds = report.seconds,
-                                                                          .stall_s = report.stall,
-                                                                          .bytes = report.bytes});
-}
-
-/* Moves a save in flight on, or to its end. One that failed is told, and the next one is tried when
- * it is time; the former checkpoint stays. */
-static enum status continue_save(struct trainer *t, bool wait)
-{
-    bool finished = false;
-    enum status status =
-        wait ? checkpoint_wait(t->saver, &finished) : checkpoint_progress(t->saver, &finished);
-    if (status == STATUS_OK) return finished ? log_checkpoint(t) : STATUS_OK;
-    if (status == STATUS_COMM) return status;
-    return run_output_warning(&t->output, t->done, status_message());
-}
-
-/* Saves when it is time, and at the end of the loop, where a failure fails the run. */
-static enum status save_step(struct trainer *t, enum trainer_end end)
-{
-    bool last = end != TRAINER_RUNNING;
-    bool due = last || t->done % t->values.checkpoint.every == 0;
-    TRY(continue_save(t, due));
-    if (!due) return STATUS_OK;
-    bool finished = false;
-    enum status status = trainer_save(t);
-    if (status == STATUS_OK && last) status = checkpoint_wait(t->saver, &finished);
-    if (status == STATUS_OK) return finished ? log_checkpoint(t) : STATUS_OK;
-    if (last) t->failed_together = status != STATUS_COMM;
-    if (last || status == STATUS_COMM) return status;
-    return run_output_warning(&t->output, t->done, status_message());
-}
-
-/* An evaluation that its data or the parameters at hand fail is told, and training goes on; at the
- * end, with the last checkpoint saved, it fails the run. */
-static enum status evaluate_step(struct trainer *t, enum trainer_end end)
-{
-    if (t->data.num_eval_sets == 0) return STATUS_OK;
-    int64_t every = t->values.eval.every;
-    bool due = (every > 0 && t->done % every == 0) || end == TRAINER_FINISHED;
-    if (!due || end == TRAINER_STOPPED || end == TRAINER_INTERRUPTED) return STATUS_OK;
-    run_output_clear(&t->output);
-    comm_phase_set(t->comm, COMM_PHASE_EVALUATE, "evaluation");
-    enum status status = trainer_evaluate(t);
-    bool data = status == STATUS_CORRUPT || status == STATUS_IO;
-    if (!data || end == TRAINER_FINISHED) return status;
-    return run_output_warning(&t->output, t->done, status_message());
-}
-
-static enum status finish(struct trainer *t, enum trainer_end end, int *exit_code)
-{
-    static const char *const reasons[] = {"", "finished", "stopped by a signal, to be continued",
-                                          "interrupted"};
-    *exit_code = end == TRAINER_FINISHED ? 0 : end == TRAINER_STOPPED ? TRAINER_REQUEUE : 130;
-    run_output_clear(&t->output);
-    if (t->options.profile && t->comm->rank == 0) executor_print_profile(t->executor, stdout);
-    log_info("%s at update %lld; %s", reasons[end], (long long)t->done, t->run);
-    return run_output_end(
-        &t->output,
-        &(struct run_log_end){.step = t->done, .reason = reasons[end], .exit_code = *exit_code});
-}
-
-enum status trainer_run(struct trainer *t, int *exit_code)
-{
-    enum trainer_end end = TRAINER_RUNNING;
-    TRY(log_start(t));
-    if (t->done >= t->values.train.steps) {
-        log_info("the run is at update %lld of %lld already; nothing to train", (long long)t->done,
-                 (long long)t->values.train.steps);
-        end = TRAINER_FINISHED;
-        TRY(evaluate_step(t, end));
-        return finish(t, end, exit_code);
-    }
-    while (end == TRAINER_RUNNING) {
-        TRY(trainer_update(t, &end));
-        TRY(log_update(t));
-        TRY(save_step(t, end));
-        TRY(evaluate_step(t, end));
-    }
-    return finish(t, end, exit_code);
 }

@@ -17,6 +17,7 @@
 #include "launch/feature_queue.h"
 #include "launch/run_output.h"
 #include "launch/train_config.h"
+#include "launch/trainer_clock.h"
 #include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/threads.h"
 #include "runtime/checkpoint/checkpoint.h"
@@ -55,7 +56,6 @@ struct trainer_report {
     double metrics[STEP_MAX_METRICS];
     uint64_t draws; /* launch/run_log.h */
     struct optimizer_report optimizer;
-    struct run_seconds seconds;
 };
 
 struct trainer {
@@ -95,8 +95,10 @@ struct trainer {
     int64_t skipped_row;  /* updates skipped in a row */
     uint64_t *samples;    /* [accumulate * micro] numbers of this rank's samples of the update */
     bool failed_together; /* what trainer_run failed with, all ranks failed with */
+    int64_t saved;        /* updates of the newest save that was begun; -1: none yet */
     struct run_output output;
     struct trainer_report report;
+    struct trainer_clock clock;
     double *sums; /* scratch: [terms + 2 * metrics + TRAINER_NUMBERS] */
 };
 
@@ -108,24 +110,41 @@ enum status trainer_create(struct trainer **trainer, const struct trainer_option
                            struct comm *comm, struct trainer_signals *signals);
 void trainer_destroy(struct trainer **trainer);
 
-/* One update: micro-batches, reduction, optimiser, numbers into trainer->report. *end tells whether
- * training goes on; saving is the caller's. */
+/* One update: micro-batches, reduction, optimiser, numbers into trainer->report, and its time into
+ * trainer->clock. *end tells whether training goes on; saving is the caller's. */
 enum status trainer_update(struct trainer *trainer, enum trainer_end *end);
 
-/* The whole loop from where the run is, with logs, checkpoints and evaluations. *exit_code: 0, or
- * the code to end with after a requested stop. */
-enum status trainer_run(struct trainer *trainer, int *exit_code);
-
-/*
- * Evaluates the parameters on data.eval_sets (launch/evaluate.h): logs, and writes
- * RUN/eval/step-%08d.json with examples.
- */
-enum status trainer_evaluate(struct trainer *trainer);
+/* What the signals of all ranks together ask for: TRAINER_RUNNING for nothing. */
+enum status trainer_signalled(struct trainer *trainer, enum trainer_end *end);
 
 /* Fills the step's inputs from trainer->batch, and how micro-batch `m` of the update is run. */
 void trainer_feed(struct trainer *trainer);
 void trainer_apply_bounds(struct trainer *trainer); /* step.bounds, to the parameters */
 struct executor_run trainer_run_of(const struct trainer *trainer, int64_t m);
+
+/* ---- launch/trainer_run.c ---- */
+
+/*
+ * The whole loop from where the run is, with logs, checkpoints, evaluations and the report.
+ * *exit_code: 0, or the code to end with after a requested stop. A failure that is not STATUS_COMM
+ * and that trainer->failed_together tells of is that of all ranks.
+ */
+enum status trainer_run(struct trainer *trainer, int *exit_code);
+
+/* ---- launch/trainer_eval.c ---- */
+
+/* Whether the number of updates done asks for an evaluation. */
+bool trainer_evaluation_due(const struct trainer *trainer);
+
+/* Whether RUN/eval has the result of the number of updates done; the same on all ranks. */
+enum status trainer_is_evaluated(struct trainer *trainer, bool *is_evaluated);
+
+/*
+ * Evaluates the parameters on data.eval_sets (launch/evaluate.h): logs, and writes
+ * RUN/eval/step-%08d.json with examples. Errors, the same on all ranks (but STATUS_COMM):
+ * STATUS_CANCELLED when a signal arrived at any rank; those of evaluate.
+ */
+enum status trainer_evaluate(struct trainer *trainer);
 
 /* ---- launch/trainer_nonfinite.c ---- */
 

@@ -1,7 +1,28 @@
-/* Evaluation of a run in training. */
+/* Evaluation of a run in training: when one is due, whether it was made, and making it. */
+#include <sys/stat.h>
+
 #include "launch/evaluate.h"
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
+
+bool trainer_evaluation_due(const struct trainer *t)
+{
+    int64_t every = t->values.eval.every;
+    if (t->data.num_eval_sets == 0 || t->done == 0) return false;
+    return t->done >= t->values.train.steps || (every > 0 && t->done % every == 0);
+}
+
+enum status trainer_is_evaluated(struct trainer *t, bool *is_evaluated)
+{
+    char path[4096];
+    struct stat info;
+    struct comm_agreed agreed;
+    snprintf(path, sizeof path, "%s/eval/step-%08lld.json", t->run, (long long)t->done);
+    int64_t found = t->comm->rank == 0 && stat(path, &info) == 0;
+    TRY(comm_agree(t->comm, "evaluated", found, &agreed));
+    *is_evaluated = agreed.any != 0;
+    return STATUS_OK;
+}
 
 static void log_numbers(const struct eval_result *result)
 {
@@ -22,9 +43,17 @@ static enum status save_result(void *user, const struct eval_result *result)
     struct trainer *t = user;
     log_numbers(result);
     TRY(eval_result_save(result, t->run));
-    return run_output_eval(&t->output, &(struct run_log_eval){.step = result->step,
-                                                              .split = result->split,
-                                                              .metrics = result->metrics});
+    return run_output_eval(&t->output,
+                           &(struct run_log_eval){.step = result->step,
+                                                  .split = result->split,
+                                                  .seconds = trainer_clock_since(&t->clock),
+                                                  .metrics = result->metrics});
+}
+
+static bool is_signalled(void *user)
+{
+    const struct trainer *t = user;
+    return t->signals && (t->signals->stop || t->signals->interrupt);
 }
 
 enum status trainer_evaluate(struct trainer *t)
@@ -39,6 +68,9 @@ enum status trainer_evaluate(struct trainer *t)
         .data = &t->data,
         .step = t->done,
         .split = "eval",
+        .stop = is_signalled,
     };
+    run_output_clear(&t->output);
+    comm_phase_set(t->comm, COMM_PHASE_EVALUATE, "evaluation");
     return evaluate(&input, save_result, t);
 }

@@ -2,19 +2,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <xxhash.h>
 
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void *data_of(struct trainer *t, const struct tensor *tensor)
 {
@@ -83,18 +75,28 @@ static void collect(struct trainer *t)
     }
 }
 
+/* Gives the time since the last part to `part`, and what of it was communication to that. */
+static void took(struct trainer *t, double *part)
+{
+    trainer_clock_part(&t->clock, t->comm, part);
+}
+
+/* By the loader's account; what it was not reading or tokenising for counts as decoding. */
 static enum status take_batch(struct trainer *t)
 {
+    struct run_seconds *seconds = &t->clock.seconds;
     struct loader_stats before = loader_stats(t->loader);
     comm_phase_set(t->comm, COMM_PHASE_DATA, "waiting for a batch");
+    took(t, &seconds->compute);
     TRY(loader_next(t->loader, &t->batch));
     comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
     struct loader_stats after = loader_stats(t->loader);
-    struct run_seconds *seconds = &t->report.seconds;
-    seconds->wait_read += after.wait_read - before.wait_read;
-    seconds->wait_decode +=
-        after.wait_decode - before.wait_decode + after.wait_other - before.wait_other;
-    seconds->wait_tokenise += after.wait_tokenise - before.wait_tokenise;
+    double read = after.wait_read - before.wait_read;
+    double tokenise = after.wait_tokenise - before.wait_tokenise;
+    trainer_clock_whole(&t->clock, t->comm, &seconds->wait_decode);
+    seconds->wait_decode -= read + tokenise;
+    seconds->wait_read += read;
+    seconds->wait_tokenise += tokenise;
     return STATUS_OK;
 }
 
@@ -143,7 +145,9 @@ static enum status fetch_row(struct trainer *t, int64_t column, uint8_t *pixels,
     if (column >= t->micro) {
         const struct loader_batch *batch;
         uint64_t sample = feature_queue_sample(&t->queue, column - t->micro);
+        took(t, &t->clock.seconds.compute);
         TRY(loader_samples_at(t->loader, &sample, 1, &batch));
+        took(t, &t->clock.seconds.wait_decode);
         if (pixels) memcpy(pixels, batch->pixels, picture);
         if (ids) memcpy(ids, batch->ids, text);
         if (mask) memcpy(mask, batch->mask, text);
@@ -186,14 +190,32 @@ static enum status micro_step(struct trainer *t, int64_t m)
     memcpy(t->samples + m * t->micro, t->batch->sample, (size_t)t->micro * sizeof *t->samples);
     trainer_feed(t);
     struct executor_run run = trainer_run_of(t, m);
-    double start = now();
     TRY(executor_run(t->executor, &run));
-    double wait = executor_reduce_wait(t->executor);
-    t->report.seconds.compute += now() - start - wait;
-    t->report.seconds.communicate += wait;
     collect(t);
     collect_draws(t);
-    return feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample, t->comm);
+    TRY(feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample, t->comm));
+    took(t, &t->clock.seconds.compute);
+    return STATUS_OK;
+}
+
+static enum trainer_end end_of(const double flags[2])
+{
+    return flags[1] > 0 ? TRAINER_INTERRUPTED : flags[0] > 0 ? TRAINER_STOPPED : TRAINER_RUNNING;
+}
+
+static void read_signals(const struct trainer *t, double flags[2])
+{
+    flags[0] = t->signals && t->signals->stop;
+    flags[1] = t->signals && t->signals->interrupt;
+}
+
+enum status trainer_signalled(struct trainer *t, enum trainer_end *end)
+{
+    double flags[2];
+    read_signals(t, flags);
+    TRY(comm_allreduce(t->comm, "signals", flags, 2, COMM_F64, COMM_SUM));
+    *end = end_of(flags);
+    return STATUS_OK;
 }
 
 /* Means over ranks and micro-steps; the signals of any rank. */
@@ -203,8 +225,7 @@ static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
     int count = s->num_terms + 2 * s->num_metrics;
     double *draws = t->sums + count;
     double *flags = draws + 4;
-    flags[0] = t->signals && t->signals->stop;
-    flags[1] = t->signals && t->signals->interrupt;
+    read_signals(t, flags);
     TRY(comm_allreduce(t->comm, "numbers of the update", t->sums, count + TRAINER_NUMBERS, COMM_F64,
                        COMM_SUM));
     t->report.draws = draws_of(draws);
@@ -218,7 +239,7 @@ static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
     for (int i = 0; i < s->num_metrics; i++, at += 2) {
         t->report.metrics[i] = at[1] > 0 ? at[0] / at[1] : 0;
     }
-    *end = flags[1] > 0 ? TRAINER_INTERRUPTED : flags[0] > 0 ? TRAINER_STOPPED : TRAINER_RUNNING;
+    *end = end_of(flags);
     return STATUS_OK;
 }
 
@@ -239,6 +260,7 @@ static enum status check_skipped(struct trainer *t)
         return STATUS_OK;
     }
     TRY(trainer_explain_nonfinite(t));
+    trainer_clock_whole(&t->clock, t->comm, &t->clock.seconds.other);
     t->skipped_row++;
     t->failed_together = t->skipped_row > t->values.train.max_skipped;
     CHECK(!t->failed_together, STATUS_CORRUPT,
@@ -252,29 +274,25 @@ static enum status check_skipped(struct trainer *t)
 enum status trainer_update(struct trainer *t, enum trainer_end *end)
 {
     t->host = (struct host_rows){.user = t, .fetch = fetch_rows};
-    double start = now();
+    struct run_seconds *seconds = &t->clock.seconds;
     int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
     memset(t->sums, 0, (size_t)numbers * sizeof *t->sums);
-    t->report.seconds = (struct run_seconds){0};
     comm_step_set(t->comm, t->done + 1);
     for (int64_t m = 0; m < t->accumulate; m++) {
         TRY(micro_step(t, m));
     }
-    double settle = now();
     TRY(checkpoint_settle(t->saver));
-    double update = now();
-    t->report.seconds.checkpoint = update - settle;
+    trainer_clock_whole(&t->clock, t->comm, &seconds->checkpoint);
     TRY(optimizer_step(t->optimizer, executor_parameters(t->executor),
                        executor_gradients(t->executor),
                        1.0 / (double)(t->comm->size * t->accumulate), t->done,
                        t->values.train.steps, &t->report.optimizer));
     trainer_apply_bounds(t);
     executor_parameters_changed(t->executor);
-    t->report.seconds.update = now() - update;
     TRY(reduce_numbers(t, end));
+    took(t, &seconds->update);
     TRY(check_skipped(t));
     t->done++;
     if (t->done == t->values.train.steps && *end == TRAINER_RUNNING) *end = TRAINER_FINISHED;
-    t->report.seconds.step = now() - start;
     return STATUS_OK;
 }

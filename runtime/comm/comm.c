@@ -264,7 +264,8 @@ static enum status complete_alone(const struct comm_call *call)
     return STATUS_OK;
 }
 
-enum status comm_start(struct comm *comm, const struct comm_call *call, struct comm_handle **handle)
+static enum status start_call(struct comm *comm, const struct comm_call *call,
+                              struct comm_handle **handle)
 {
     *handle = NULL;
     TRY(check_usable(comm));
@@ -277,27 +278,51 @@ enum status comm_start(struct comm *comm, const struct comm_call *call, struct c
     return status == STATUS_OK ? STATUS_OK : comm_break(comm, status);
 }
 
+enum status comm_start(struct comm *comm, const struct comm_call *call, struct comm_handle **handle)
+{
+    double start = now();
+    enum status status = start_call(comm, call, handle);
+    comm->stats.seconds += now() - start;
+    return status;
+}
+
 /* ---- waiting ---- */
 
-enum status comm_progress(struct comm *comm)
+static enum status progress(struct comm *comm)
 {
-    if (comm->size == 1) return STATUS_OK;
     TRY(check_usable(comm));
     enum status status = comm->ops->progress(comm);
     return status == STATUS_OK ? STATUS_OK : comm_break(comm, status);
 }
 
-enum status comm_test(struct comm *comm, struct comm_handle **handle, bool *done)
+enum status comm_progress(struct comm *comm)
+{
+    if (comm->size == 1) return STATUS_OK;
+    double start = now();
+    enum status status = progress(comm);
+    comm->stats.seconds += now() - start;
+    return status;
+}
+
+static enum status test(struct comm *comm, struct comm_handle **handle, bool *done)
 {
     *done = false;
     if (*handle) {
-        TRY(comm_progress(comm));
+        TRY(progress(comm));
         if (!comm->ops->is_done(*handle)) return STATUS_OK;
         comm->ops->release(comm, *handle);
         *handle = NULL;
     }
     *done = true;
     return STATUS_OK;
+}
+
+enum status comm_test(struct comm *comm, struct comm_handle **handle, bool *done)
+{
+    double start = now();
+    enum status status = test(comm, handle, done);
+    comm->stats.seconds += now() - start;
+    return status;
 }
 
 enum status comm_wait(struct comm *comm, struct comm_handle **handle)
@@ -308,7 +333,7 @@ enum status comm_wait(struct comm *comm, struct comm_handle **handle)
     bool done = false;
     watchdog_wait_begin(comm->watchdog, (*handle)->sequence, (*handle)->label);
     for (int64_t spins = 0;; spins++) {
-        status = comm_test(comm, handle, &done);
+        status = test(comm, handle, &done);
         if (status != STATUS_OK || done) break;
         if (spins < SPINS_BEFORE_YIELD) continue;
         if (spins < SPINS_BEFORE_SLEEP) {
@@ -318,7 +343,7 @@ enum status comm_wait(struct comm *comm, struct comm_handle **handle)
         }
     }
     watchdog_wait_end(comm->watchdog);
-    comm->stats.wait_seconds += now() - start;
+    comm->stats.seconds += now() - start;
     return status;
 }
 

@@ -101,7 +101,7 @@ struct comm_options {
 struct comm_stats {
     int64_t calls;       /* collectives started */
     int64_t bytes_sent;  /* handed to other ranks */
-    double wait_seconds; /* spent inside blocking calls and comm_wait */
+    double seconds;     /* of this thread inside calls, waiting or working */
 };
 
 enum { COMM_HOST_SIZE = 64 };

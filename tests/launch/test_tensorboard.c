@@ -175,7 +175,7 @@ static void test_a_run(void **state)
     assert_string_equal(events.version, "brain.Event:2");
     assert_int_equal(events.session_step, 201);
     assert_true(events.wall_time > 1.7e9);
-    assert_int_equal(events.num_scalars, 4 + 1 + 2 + 8 + 3 + 1);
+    assert_int_equal(events.num_scalars, 4 + 1 + 2 + 10 + 3 + 1);
     assert_true(scalar_of(&events, "loss/mlm", 201) == 0.1f);
     assert_true(scalar_of(&events, "lr/heads", 201) == 5e-5f);
     assert_true(scalar_of(&events, "time/compute", 201) == 0.08f);

@@ -33,7 +33,6 @@ struct executor {
     struct executor_profile *profile;
     uint64_t version; /* of the parameters */
     uint64_t updated; /* the version that update-phase values were computed from */
-    double reduce_wait;
     struct executor_found *found; /* executor_run.nonfinite of the current run */
 };
 
@@ -370,11 +369,9 @@ static enum status start_bucket(struct executor *e, int index)
 
 static enum status wait_buckets(struct executor *e)
 {
-    double start = now();
     for (int i = 0; i < e->plan->num_buckets; i++) {
         TRY(comm_wait(e->options.comm, &e->handles[i]));
     }
-    e->reduce_wait = now() - start;
     return STATUS_OK;
 }
 
@@ -397,7 +394,6 @@ enum status executor_run(struct executor *executor, const struct executor_run *r
         .host = run->host,
     };
     int next_bucket = 0;
-    e->reduce_wait = 0;
     e->found = run->nonfinite;
     if (e->found) *e->found = (struct executor_found){.step = -1};
     for (int i = 0; i < plan->num_steps; i++) {
@@ -428,11 +424,6 @@ size_t executor_bytes(const struct executor *executor)
 const struct executor_profile *executor_profile(const struct executor *executor, int step)
 {
     return &executor->profile[step];
-}
-
-double executor_reduce_wait(const struct executor *executor)
-{
-    return executor->reduce_wait;
 }
 
 void executor_print_profile(const struct executor *executor, FILE *file)

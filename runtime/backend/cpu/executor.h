@@ -88,9 +88,6 @@ struct executor_profile {
 };
 const struct executor_profile *executor_profile(const struct executor *executor, int step);
 
-/* Seconds that the last run spent waiting for reductions after the last kernel. */
-double executor_reduce_wait(const struct executor *executor);
-
 /* With `profile`: one line per op kind: runs, ms per run, GFLOP/s, GB/s. */
 void executor_print_profile(const struct executor *executor, FILE *file);
 
