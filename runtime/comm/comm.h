@@ -99,8 +99,8 @@ struct comm_options {
 };
 
 struct comm_stats {
-    int64_t calls;       /* collectives started */
-    int64_t bytes_sent;  /* handed to other ranks */
+    int64_t calls;      /* collectives started */
+    int64_t bytes_sent; /* handed to other ranks */
     double seconds;     /* of this thread inside calls, waiting or working */
 };
 

@@ -31,8 +31,8 @@ struct executor {
     struct comm_handle **handles; /* by bucket */
     int64_t *counts;              /* by rank: what it gets of a bucket */
     struct executor_profile *profile;
-    uint64_t version; /* of the parameters */
-    uint64_t updated; /* the version that update-phase values were computed from */
+    uint64_t version;             /* of the parameters */
+    uint64_t updated;             /* the version that update-phase values were computed from */
     struct executor_found *found; /* executor_run.nonfinite of the current run */
 };
 
