@@ -100,6 +100,52 @@ static void test_coco_alone(void **state)
     fixture_close(&f);
 }
 
+/* Each category once, in the order of the boxes; a picture with a caption of its own keeps it, one
+ * without boxes stays without. */
+static void test_coco_names_objects(void **state)
+{
+    (void)state;
+    fixture_text("named.json",
+                 "{\"images\": [{\"id\": 7, \"file_name\": \"000000000007.jpg\"},\n"
+                 "{\"id\": 8, \"file_name\": \"000000000008.jpg\"},\n"
+                 "{\"id\": 42, \"file_name\": \"COCO_val2014_000000000042.jpg\"}],\n"
+                 "\"categories\": [{\"id\": 3, \"name\": \"car\"}, {\"id\": 18, \"name\": "
+                 "\"dog\"}, {\"id\": 1, \"name\": \"person\"}],\n"
+                 "\"annotations\": ["
+                 "{\"id\": 1, \"image_id\": 7, \"bbox\": [0, 0, 4, 4], \"category_id\": 18},"
+                 "{\"id\": 2, \"image_id\": 7, \"bbox\": [1, 1, 4, 4], \"category_id\": 1},"
+                 "{\"id\": 3, \"image_id\": 7, \"bbox\": [2, 2, 4, 4], \"category_id\": 18},"
+                 "{\"id\": 4, \"image_id\": 7, \"bbox\": [3, 3, 4, 4], \"category_id\": 3},"
+                 "{\"id\": 5, \"image_id\": 8, \"bbox\": [0, 0, 4, 4], \"category_id\": 3}]}");
+    fixture_text("own.json", "{\"images\": [{\"id\": 8, \"file_name\": \"000000000008.jpg\"}],\n"
+                             "\"annotations\": [{\"id\": 9, \"image_id\": 8, \"caption\": "
+                             "\"A red car.\"}]}");
+    struct fixture f;
+    const char *sources[] = {fixture_path("named.json"), fixture_path("own.json"), NULL};
+    const char *options[] = {images(), "name-objects=yes", NULL};
+    assert_int_equal(fixture_open(&f, "coco", sources, options), STATUS_OK);
+    assert_int_equal(f.source.num_items, 3);
+    const struct sample *s = fixture_good(&f, 0);
+    assert_int_equal(s->num_texts, 1);
+    assert_text(s, 0, "dog, person and car");
+    assert_int_equal(s->texts[0].kind, TEXT_CAPTION);
+    assert_int_equal(s->num_boxes, 4);
+    assert_int_equal(s->boxes[0].text, -1);
+    s = fixture_good(&f, 1);
+    assert_int_equal(s->num_texts, 1);
+    assert_text(s, 0, "A red car.");
+    assert_int_equal(fixture_good(&f, 2)->num_texts, 0);
+    fixture_close(&f);
+    const char *alone[] = {fixture_path("named.json"), NULL};
+    assert_int_equal(fixture_open(&f, "coco", alone, options), STATUS_OK);
+    assert_text(fixture_good(&f, 1), 0, "car");
+    fixture_close(&f);
+    const char *without[] = {images(), NULL};
+    assert_int_equal(fixture_open(&f, "coco", alone, without), STATUS_OK);
+    assert_int_equal(fixture_good(&f, 0)->num_texts, 0);
+    fixture_close(&f);
+}
+
 static void check_open_fails(const char *format, const char *text, enum status status,
                              const char *message)
 {
@@ -377,10 +423,15 @@ static void test_karpathy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_coco_joined),  cmocka_unit_test(test_coco_alone),
-        cmocka_unit_test(test_coco_refuses), cmocka_unit_test(test_mdetr),
-        cmocka_unit_test(test_refcoco),      cmocka_unit_test(test_vqa),
-        cmocka_unit_test(test_vqa_refuses),  cmocka_unit_test(test_karpathy),
+        cmocka_unit_test(test_coco_joined),
+        cmocka_unit_test(test_coco_alone),
+        cmocka_unit_test(test_coco_names_objects),
+        cmocka_unit_test(test_coco_refuses),
+        cmocka_unit_test(test_mdetr),
+        cmocka_unit_test(test_refcoco),
+        cmocka_unit_test(test_vqa),
+        cmocka_unit_test(test_vqa_refuses),
+        cmocka_unit_test(test_karpathy),
     };
     return cmocka_run_group_tests(tests, setup, fixture_teardown);
 }

@@ -86,6 +86,50 @@ static void test_nlvr(void **state)
     fixture_close(&f);
 }
 
+/* Only true sentences are captions; the pictures of a false one stay, without a text. */
+static void test_nlvr_captions(void **state)
+{
+    (void)state;
+    char name[64];
+    for (int k = 0; k < 12; k++) {
+        snprintf(name, sizeof name, "true/dev/images/4/dev-12-%d-%d.png", k / 6, k % 6);
+        fixture_png(name, 400, 100, k);
+    }
+    fixture_text("true/dev/dev.json",
+                 "{\"sentence\": \"There is a box.\", \"label\": \"True\", \"identifier\": "
+                 "\"12-0\", \"directory\": \"4\", \"structured_rep\": [[], [], []]}\n"
+                 "{\"sentence\": \"There is a dog.\", \"label\": \"false\", \"identifier\": "
+                 "\"12-1\", \"directory\": \"4\", \"structured_rep\": [[], [], []]}\n");
+    struct fixture f;
+    const char *sources[] = {fixture_path("true/dev/dev.json"), NULL};
+    const char *options[] = {"captions=yes", NULL};
+    assert_int_equal(fixture_open(&f, "nlvr", sources, options), STATUS_OK);
+    const struct sample *s = fixture_good(&f, 0);
+    assert_int_equal(s->num_images, 6);
+    assert_int_equal(s->num_texts, 6);
+    for (int k = 0; k < 6; k++) {
+        assert_text(s, k, "There is a box.");
+        assert_int_equal(s->texts[k].image, k);
+        assert_int_equal(s->texts[k].kind, TEXT_CAPTION);
+        assert_int_equal(s->texts[k].label, TEXT_LABEL_NONE);
+    }
+    s = fixture_good(&f, 1);
+    assert_int_equal(s->num_images, 6);
+    assert_int_equal(s->num_texts, 0);
+    uint64_t fingerprint = f.source.fingerprint;
+    fixture_close(&f);
+    assert_int_equal(fixture_open(&f, "nlvr", sources, NULL), STATUS_OK);
+    assert_true(f.source.fingerprint != fingerprint);
+    s = fixture_good(&f, 1);
+    assert_int_equal(s->num_texts, 6);
+    assert_int_equal(s->texts[0].kind, TEXT_STATEMENT);
+    fixture_close(&f);
+    const char *bad[] = {"captions=perhaps", NULL};
+    assert_int_equal(fixture_open(&f, "nlvr", sources, bad), STATUS_INVALID);
+    assert_says("captions");
+    fixture_close(&f);
+}
+
 static void test_nlvr2(void **state)
 {
     (void)state;
@@ -432,15 +476,11 @@ static void test_vqa_normalise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nlvr),
-        cmocka_unit_test(test_nlvr2),
-        cmocka_unit_test(test_flickr_sentences),
-        cmocka_unit_test(test_flickr_boxes),
-        cmocka_unit_test(test_flickr),
-        cmocka_unit_test(test_webdataset),
-        cmocka_unit_test(test_scenes),
-        cmocka_unit_test(test_scenes_refuses),
-        cmocka_unit_test(test_vqa_normalise),
+        cmocka_unit_test(test_nlvr),           cmocka_unit_test(test_nlvr_captions),
+        cmocka_unit_test(test_nlvr2),          cmocka_unit_test(test_flickr_sentences),
+        cmocka_unit_test(test_flickr_boxes),   cmocka_unit_test(test_flickr),
+        cmocka_unit_test(test_webdataset),     cmocka_unit_test(test_scenes),
+        cmocka_unit_test(test_scenes_refuses), cmocka_unit_test(test_vqa_normalise),
     };
     return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }

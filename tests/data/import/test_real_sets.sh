@@ -31,6 +31,14 @@ expect "coco128 packs" "packed 128 images .*, 0 texts, 939 boxes" \
   "$weft" pack coco "$data/coco128/coco128.tar/annotations/instances_train2017.json" \
   --images "$data/coco128/coco128.tar/train2017" -o "$out/coco128-%05d.h5"
 expect "coco128 is sound" "^sound: 128 images, 0 texts, 939 boxes" "$weft" check "$out/coco128-00000.h5"
+# With the captions that the recipes train on.
+expect "nlvr dev has captions" "packed 5,934 images .*, 3,282 texts, 53,256 boxes" \
+  "$weft" pack nlvr "$data/nlvr/dev.tar/dev/dev.json" --captions yes -o "$out/dev-captions-%05d.h5"
+expect "nlvr test has captions" "packed 5,940 images .*, 3,336 texts, 53,160 boxes" \
+  "$weft" pack nlvr "$data/nlvr/test.tar/test/test.json" --captions yes -o "$out/test-captions-%05d.h5"
+expect "coco128 has captions" "packed 128 images .*, 126 texts, 939 boxes" \
+  "$weft" pack coco "$data/coco128/coco128.tar/annotations/instances_train2017.json" \
+  --images "$data/coco128/coco128.tar/train2017" --name-objects yes -o "$out/coco128-captions-%05d.h5"
 for split in train:3,698 test:1,849; do
   expect "emoji ${split%:*} packs" "packed ${split#*:} images .*, ${split#*:} texts" \
     "$weft" pack jsonl "$data/emoji/${split%:*}.tar/${split%:*}/captions.jsonl" --caption-field name \
