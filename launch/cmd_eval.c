@@ -125,6 +125,22 @@ static void print_recalls(const struct eval_result *result, const char *label, c
     putchar('\n');
 }
 
+/* What matching decides; of a single picture there are no wrong pairs. */
+static void print_decisions(const struct eval_result *result)
+{
+    double drawn = metric(result, "itm", "accuracy_random");
+    double nearest = metric(result, "itm", "accuracy_hard");
+    printf("matching: the first %lld by features put in the order of their scores; decides right "
+           "on %.2f %%\n          of true pairs",
+           (long long)result->rerank, 100 * metric(result, "itm", "accuracy_match"));
+    if (drawn < 0 || nearest < 0) {
+        printf("; there are no wrong ones, as there is one picture\n");
+        return;
+    }
+    printf(", %.2f %% of wrong ones drawn, %.2f %% of the nearest wrong ones\n", 100 * drawn,
+           100 * nearest);
+}
+
 static void print_text(const struct arguments *arguments, const struct eval_result *result)
 {
     printf("model      %s, update %lld%s\n", arguments->run->path, (long long)result->step,
@@ -138,13 +154,7 @@ static void print_text(const struct arguments *arguments, const struct eval_resu
     print_recalls(result, "features", "dual");
     print_recalls(result, "matching", "itm");
     print_recalls(result, "chance", "");
-    if (result->rerank == 0) return;
-    printf("matching: the first %lld by features put in the order of their scores; decides right "
-           "on %.2f %%\n          of true pairs, %.2f %% of wrong ones drawn, %.2f %% of the "
-           "nearest wrong ones\n",
-           (long long)result->rerank, 100 * metric(result, "itm", "accuracy_match"),
-           100 * metric(result, "itm", "accuracy_random"),
-           100 * metric(result, "itm", "accuracy_hard"));
+    if (result->rerank > 0) print_decisions(result);
 }
 
 /* RUN/eval/step-%08d.json as training writes it; other splits, and the average, beside it. */

@@ -4,7 +4,8 @@
  * tr@k: share of pictures with one of their texts among the first k; ir@k: share of texts whose
  * picture is. Matching accuracy is that of the two-class decision on all true pairs
  * (accuracy_match), on one drawn wrong picture for each text (accuracy_random), and on the wrong
- * picture nearest to each text (accuracy_hard); `itm/accuracy` is the mean of the first two.
+ * picture nearest to each text (accuracy_hard); `itm/accuracy` is the mean of the first two. With a
+ * single picture there are no wrong ones, and only accuracy_match.
  */
 #include <math.h>
 #include <stdio.h>
@@ -142,12 +143,12 @@ static void add_accuracies(const struct evaluation *e, struct eval_numbers *numb
         }
     }
     for (int i = 0; i < 3; i++) {
-        sums[i] = counts[i] ? sums[i] / (double)counts[i] : 0;
+        if (counts[i]) sums[i] /= (double)counts[i];
     }
-    add_number(numbers, "itm", "accuracy", (sums[0] + sums[1]) / 2);
+    if (counts[1]) add_number(numbers, "itm", "accuracy", (sums[0] + sums[1]) / 2);
     add_number(numbers, "itm", "accuracy_match", sums[0]);
-    add_number(numbers, "itm", "accuracy_random", sums[1]);
-    add_number(numbers, "itm", "accuracy_hard", sums[2]);
+    if (counts[1]) add_number(numbers, "itm", "accuracy_random", sums[1]);
+    if (counts[2]) add_number(numbers, "itm", "accuracy_hard", sums[2]);
 }
 
 static enum status final_places(struct evaluation *e, const struct eval_ranking *r,

@@ -84,6 +84,19 @@ def other_sets():
     place.case(done.returncode == 0, "data to train on need not be there", done.stderr)
 
 
+def one_picture():
+    place.weft("pack", "scenes", "--size", "64", "--count", "1", "--captions", "3", "--split", "val",
+               "-q", "-o", "single-%05d.h5")
+    done = weft("eval", "run", "--sets", "single-*.h5", "--output", "single.json", ranks=2)
+    metrics = read("single.json")["metrics"] if done.returncode == 0 else {}
+    place.case("of true pairs; there are no wrong ones, as there is one picture" in done.stdout
+               and "% of wrong" not in done.stdout, "one picture: there are no wrong pairs",
+               done.stdout, done.stderr)
+    place.case("itm/accuracy_match" in metrics and metrics["itm/tr@1"] == 1
+               and not {"itm/accuracy", "itm/accuracy_random", "itm/accuracy_hard"} & set(metrics),
+               "and no numbers of them", metrics)
+
+
 def scores_of_files():
     """Pictures out of the packed set as files; recall of their similarities is that of eval."""
     try:
@@ -200,6 +213,7 @@ def refusals():
 
 numbers_of_training()
 other_sets()
+one_picture()
 scores_of_files()
 refusals()
 place.end()
