@@ -2,7 +2,8 @@
  * What a checkpoint of a run holds, and how a run continues from one.
  *
  *   vectors   parameters, moment1, moment2, ema (when there is one)
- *   blobs     config.yaml (resolved), position.yaml (below), queue (contrastive learning, `fiber`)
+ *   blobs     config.yaml (resolved), position.yaml (launch/run_position.h), queue (contrastive
+ *             learning, `fiber`)
  *
  * A run continues only as what it was: the same model, objectives, data, tokenizer, batch,
  * optimiser, precision and seed. Rank count, threads, sharding, folders, logging and the length of
@@ -15,37 +16,9 @@
 #include <sys/stat.h>
 
 #include "launch/init_from.h"
+#include "launch/run_position.h"
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
-
-struct run_position {
-    int64_t updates;
-    int64_t micro_batches;
-    int64_t samples_per_micro_batch;
-    int64_t seen;
-    int64_t bad;
-    int64_t applied;
-    int64_t skipped;
-    CONFIG_LIST_OF(const char *) data;
-    const char *tokenizer;
-};
-
-#define COUNT(field, text) CONFIG_INT(struct run_position, field, .range = "[0, inf)", .help = text)
-
-static const struct config_option position_options[] = {
-    COUNT(updates, "Updates done."),
-    COUNT(micro_batches, "Micro-batches made: the position in the data."),
-    COUNT(samples_per_micro_batch, "Over all ranks."),
-    COUNT(seen, "Samples that the loaders of all ranks gave out."),
-    COUNT(bad, "Bad ones among them."),
-    COUNT(applied, "Updates that were applied."),
-    COUNT(skipped, "Updates that were skipped because a gradient was not finite."),
-    CONFIG_STRINGS(struct run_position, data, .help = "Fingerprints of the data sets."),
-    CONFIG_STRING(struct run_position, tokenizer, .help = "Fingerprint of the tokenizer."),
-};
-static const struct config_table position_table = {
-    CONFIG_TABLE(struct run_position, position_options), .name = "position",
-    .help = "Where a run is."};
 
 /* Texts of fingerprints; lives as long as the caller's storage. */
 struct prints {
@@ -73,6 +46,7 @@ static void fill_position(struct trainer *t, struct run_position *position, stru
         .samples_per_micro_batch = t->comm->size * t->micro,
         .applied = *state.applied,
         .skipped = *state.skipped,
+        .skipped_row = t->skipped_row,
     };
     for (int i = 0; i < t->data.num_sets; i++) {
         snprintf(prints->text[i], sizeof prints->text[i], "%016llx",
@@ -107,7 +81,7 @@ enum status trainer_save(struct trainer *t)
     int64_t queue_bytes = feature_queue_bytes(&t->queue);
     void *queue = queue_bytes ? malloc((size_t)queue_bytes) : NULL;
     if (queue) feature_queue_save(&t->queue, queue);
-    enum status status = config_print(&position_table, &position, false, &text);
+    enum status status = config_print(&run_position_table, &position, false, &text);
     if (status == STATUS_OK && queue_bytes && !queue) {
         status = status_fail(STATUS_NO_MEMORY, "out of memory for the queue");
     }
@@ -321,8 +295,8 @@ static enum status restore_position(struct trainer *t, const struct checkpoint *
     struct run_position position;
     struct config *config = NULL;
     TRY(checkpoint_blob_read(c, "position.yaml", &text, &size));
-    enum status status = config_read_text(&position_table, checkpoint_path(c), text, (size_t)size,
-                                          NULL, 0, &position, &config);
+    enum status status = config_read_text(&run_position_table, checkpoint_path(c), text,
+                                          (size_t)size, NULL, 0, &position, &config);
     if (status == STATUS_OK) status = compare_data(t, &position, checkpoint_path(c));
     if (status == STATUS_OK) {
         struct optimizer_state state = optimizer_state(t->optimizer);
@@ -333,6 +307,7 @@ static enum status restore_position(struct trainer *t, const struct checkpoint *
         t->bad = position.bad;
         *state.applied = position.applied;
         *state.skipped = position.skipped;
+        t->skipped_row = position.skipped_row;
     }
     config_destroy(&config);
     free(text);

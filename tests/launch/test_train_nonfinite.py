@@ -81,6 +81,19 @@ def blow_up():
                sorted(os.listdir(place.path("high/checkpoints"))))
 
 
+def in_a_row():
+    """The count goes on where a run does: two updates were skipped before, two more are allowed."""
+    place.write_weights("bad.safetensors", "vit_model.layers.2.blocks.1.norm1.bias", [64],
+                        {5: float("nan")})
+    settings = {**START, "train.max_skipped": 3, "checkpoint.every": 1}
+    place.trained(2, "row", {**settings, "train.steps": 2})
+    result = place.train(1, "row", {**settings, "train.steps": 20})
+    starts = [line["step"] for line in place.lines("row") if line["kind"] == "start"]
+    place.case(result.code == 1 and starts == [0, 2] and "4 updates in a row" in result.said
+               and "the last at update 4" in result.said,
+               "skipped updates are counted across a restart", starts, result.said)
+
+
 def queue():
     """Features that are not finite do not enter the queue: what comes after is sound again."""
     place.write_weights("bad.safetensors", TABLE, [300, 32],
@@ -98,5 +111,6 @@ a_weight(2, "two", {})
 a_weight(None, "accumulated", {"batch.accumulate": 3, "train.precision": "bf16"})
 a_token()
 blow_up()
+in_a_row()
 queue()
 place.end()
