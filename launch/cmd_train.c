@@ -44,14 +44,24 @@ static void on_interrupt(int number)
     signals.interrupt = 1;
 }
 
-/* Before comm_create: the watchdog leaves a SIGTERM that somebody handles alone. */
+/*
+ * The first thing of all: a signal that arrives while MPI starts must not kill the job, and the
+ * watchdog leaves a SIGTERM that somebody handles alone. A launcher may have held them back until
+ * here (it passes its mask on), so that none is lost before main.
+ */
 static void catch_signals(void)
 {
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGUSR1);
+    sigaddset(&ours, SIGINT);
     struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     struct sigaction interrupt = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGUSR1, &stop, NULL);
     sigaction(SIGINT, &interrupt, NULL);
+    sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
 enum {
@@ -143,7 +153,6 @@ static int train(const struct arguments *arguments)
     struct comm *comm = NULL;
     struct trainer *trainer = NULL;
     int code = 0;
-    catch_signals();
     enum status status = comm_create(&(struct comm_options){.require_launched_size = true}, &comm);
     if (status != STATUS_OK) return command_end(status);
     status = trainer_create(&trainer, &arguments->options, comm, &signals);
@@ -173,6 +182,7 @@ static int train(const struct arguments *arguments)
 static int run(int argc, char **argv)
 {
     struct arguments arguments = {0};
+    catch_signals();
     int code = parse(argc, argv, &arguments);
     if (code == COMMAND_GO_ON)
         code = arguments.print ? print_config(&arguments) : train(&arguments);

@@ -62,6 +62,40 @@ def alone():
                result.code, result.said)
 
 
+def early():
+    """Signals that are there when the program starts: held back by who starts it, until it says how
+    it takes them."""
+    for name, number, code in (("SIGUSR1", signal.SIGUSR1, 75), ("SIGTERM", signal.SIGTERM, 75),
+                               ("SIGINT", signal.SIGINT, 130)):
+        run = f"early-{name}"
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        process = place.start(place.command(None, run, STEPS))
+        os.kill(process.pid, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        result = place.finish(process)
+        good, step = saved(run, code)
+        place.case(good and result.code == code and step == 1,
+                   f"{name} before main: one update, saved, {code}", result.code, result.said)
+
+
+def starting():
+    """SIGUSR1 as soon as the program has handlers, which is before MPI starts."""
+    process = place.start(place.command(None, "starting", STEPS))
+    caught = 0
+    while process.poll() is None and not caught >> (signal.SIGUSR1 - 1) & 1:
+        with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+            caught = int(file.read().split("SigCgt:")[1].split()[0], 16)
+    maps = ""
+    with open(f"/proc/{process.pid}/maps", encoding="utf-8") as file:
+        maps = file.read()
+    os.kill(process.pid, signal.SIGUSR1)
+    result = place.finish(process)
+    good, step = saved("starting", 75)
+    place.case(good and result.code == 75 and step == 1, "SIGUSR1 while MPI starts: saved, 75",
+               result.code, result.said)
+    place.case("mca_btl" not in maps, "handlers are there before MPI's plugins")
+
+
 def interrupted_twice():
     """The second SIGINT does not wait: here the other rank stands still, so nothing can be saved."""
     process, ranks = begun("twice")
@@ -101,6 +135,8 @@ if not SANITIZER:
     stop("SIGUSR1 to rank 0", signal.SIGUSR1, 0, 75, reference)
     stop("SIGINT to rank 1", signal.SIGINT, 1, 130, reference)
 alone()
+early()
+starting()
 interrupted_twice()
 killed()
 place.end()
