@@ -99,6 +99,16 @@ $(shell mkdir -p $(OUT))
 $(file >$(FLAGS_FILE),$(FLAGS_NOW))
 endif
 
+# What is being built, for logs; one file knows, so that a commit rebuilds no other.
+DESCRIBE_NOW := $(if $(wildcard .git),$(shell git describe --always --tags --dirty 2>/dev/null))
+DESCRIBE_FILE := $(OUT)/describe
+ifneq ($(DESCRIBE_NOW),$(shell cat $(DESCRIBE_FILE) 2>/dev/null || echo none))
+$(shell mkdir -p $(OUT))
+$(file >$(DESCRIBE_FILE),$(DESCRIBE_NOW))
+endif
+$(OUT)/launch/build.o: $(DESCRIBE_FILE)
+$(OUT)/launch/build.o: CFLAGS += $(if $(DESCRIBE_NOW),-DWEFT_GIT='"$(DESCRIBE_NOW)"')
+
 $(OUT)/%.o: %.c $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(CCACHE) $(CC) $(CFLAGS) $(call isa_flags,$<) -c -o $@ $<

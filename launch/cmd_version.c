@@ -1,15 +1,11 @@
 /* weft version: what this binary is and what it runs on. */
 #include <stdio.h>
 
+#include "launch/build.h"
 #include "launch/command.h"
-#include "runtime/backend/cpu/isa.h"
 
 #ifdef WEFT_CUDA
 #include "runtime/backend/cuda/device.h"
-#endif
-
-#ifndef WEFT_VERSION
-#define WEFT_VERSION "0.1.0"
 #endif
 
 #ifdef WEFT_CUDA
@@ -39,14 +35,14 @@ static int run(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    printf("weft %s, vector instructions: %s\n", WEFT_VERSION, cpu_isa_name(cpu_isa()));
+    printf("%s\n", build_text());
     print_cuda();
     return 0;
 }
 
 const struct command command_version = {
     .name = "version",
-    .summary = "print the version, the instruction set in use and the GPUs",
+    .summary = "print the version, the compiler, the instruction set in use and the GPUs",
     .usage = "usage: weft version",
     .run = run,
 };

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "launch/build.h"
+#include "launch/report.h"
 #include "launch/trainer.h"
 #include "runtime/base/log.h"
 
@@ -61,6 +63,7 @@ static enum status log_start(struct trainer *t)
                                                     .hosts = t->comm->num_hosts,
                                                     .threads = t->threads.num_threads,
                                                     .host = t->comm->host,
+                                                    .build = build_text(),
                                                     .config_fingerprint = fingerprint,
                                                     .resumed_from = t->resumed_from});
 }
@@ -200,6 +203,20 @@ static enum status evaluate_left(struct trainer *t, enum trainer_end *end)
 
 /* ---- the run ---- */
 
+/* The report of a finished run, by rank 0 alone. The run is worth more than its report: where that
+ * cannot be made, it is told. */
+static void write_report(struct trainer *t)
+{
+    if (t->comm->rank != 0) return;
+    comm_phase_set(t->comm, COMM_PHASE_EVALUATE, "report");
+    if (report_write(t->run, NULL) == STATUS_OK) {
+        log_info("report: %s/report.html", t->run);
+    } else {
+        log_warning("no report of the run: %s; `weft report %s` makes one", status_message(),
+                    t->run);
+    }
+}
+
 static enum status finish(struct trainer *t, enum trainer_end end, int *exit_code)
 {
     static const char *const reasons[] = {"", "finished", "stopped by a signal, to be continued",
@@ -208,9 +225,11 @@ static enum status finish(struct trainer *t, enum trainer_end end, int *exit_cod
     run_output_clear(&t->output);
     if (t->options.profile && t->comm->rank == 0) executor_print_profile(t->executor, stdout);
     log_info("%s at update %lld; %s", reasons[end], (long long)t->done, t->run);
-    return run_output_end(
+    TRY(run_output_end(
         &t->output,
-        &(struct run_log_end){.step = t->done, .reason = reasons[end], .exit_code = *exit_code});
+        &(struct run_log_end){.step = t->done, .reason = reasons[end], .exit_code = *exit_code}));
+    if (end == TRAINER_FINISHED) write_report(t);
+    return STATUS_OK;
 }
 
 enum status trainer_run(struct trainer *t, int *exit_code)
