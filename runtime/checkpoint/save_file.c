@@ -9,6 +9,7 @@
 
 #include "runtime/base/hdf5_use.h"
 #include "runtime/checkpoint/save_impl.h"
+#include "runtime/comm/comm.h"
 #include "runtime/comm/comm_mpi.h"
 
 enum status save_explain(enum status status, int error)
@@ -144,9 +145,13 @@ static enum status create_contents(hid_t file, const char *path,
     return status;
 }
 
+/* Should the disk fill up between the look at it and libhdf5's last write, some ranks may wait in
+ * its collectives for one that has failed: for minutes then, not as long as a checkpoint may take.
+ */
 static enum status create_hdf5(const char *path, const struct checkpoint_state *state,
                                struct comm *comm, struct save_layout *layout)
 {
+    if (comm) comm_phase_set(comm, COMM_PHASE_FILE, "creating a checkpoint");
     hdf5_lock();
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
@@ -164,6 +169,7 @@ static enum status create_hdf5(const char *path, const struct checkpoint_state *
         status = status_fail(STATUS_IO, "%s: cannot write: %s", path, hdf5_reason());
     }
     hdf5_unlock();
+    if (comm) comm_phase_set(comm, COMM_PHASE_CHECKPOINT, "checkpoint");
     return status;
 }
 

@@ -83,6 +83,7 @@ enum comm_phase {
     COMM_PHASE_COMPUTE,    /* 1800 s */
     COMM_PHASE_COLLECTIVE, /* 120 s; set by the calls themselves */
     COMM_PHASE_CHECKPOINT, /* 3600 s */
+    COMM_PHASE_FILE,       /* 300 s; libhdf5's own collectives, which a failure may leave waiting */
     COMM_PHASE_EVALUATE,   /* 7200 s */
     COMM_PHASE_FINISH,     /* 120 s */
     COMM_NUM_PHASES

@@ -43,6 +43,7 @@ static const struct {
     [COMM_PHASE_COMPUTE] = {"compute", 1800},
     [COMM_PHASE_COLLECTIVE] = {"collective", 120},
     [COMM_PHASE_CHECKPOINT] = {"checkpoint", 3600},
+    [COMM_PHASE_FILE] = {"file", 300},
     [COMM_PHASE_EVALUATE] = {"evaluate", 7200},
     [COMM_PHASE_FINISH] = {"finish", 120},
 };

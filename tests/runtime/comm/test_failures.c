@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <mpi.h>
 
 #include "runtime/comm/comm.h"
 #include "tests/runtime/comm/ranks.h"
@@ -29,6 +30,9 @@ static enum status misbehave(struct comm *comm, const char *mode)
     } else if (strcmp(mode, "slow-data") == 0) {
         comm_phase_set(comm, COMM_PHASE_DATA, "read batch");
         sleep(LONGEST_RUN);
+    } else if (strcmp(mode, "stuck-file") == 0) {
+        comm_phase_set(comm, COMM_PHASE_FILE, "creating a checkpoint");
+        MPI_Barrier(MPI_COMM_WORLD); /* as inside libhdf5: the others never come */
     } else if (strcmp(mode, "other-call") == 0) {
         return reduce(comm, "loss", 100);
     } else if (strcmp(mode, "fewer") == 0) {
@@ -46,7 +50,8 @@ static enum status misbehave(struct comm *comm, const char *mode)
 static int run_rank(const char *mode)
 {
     struct comm_options options = {
-        .timeouts = {[COMM_PHASE_COLLECTIVE] = 1.5, [COMM_PHASE_DATA] = 1.8}};
+        .timeouts = {
+            [COMM_PHASE_COLLECTIVE] = 1.5, [COMM_PHASE_DATA] = 1.8, [COMM_PHASE_FILE] = 2}};
     struct comm *comm;
     if (comm_create(&options, &comm) != STATUS_OK) comm_abort(NULL, 1, "%s", status_message());
     if (strcmp(mode, "suspend") == 0) comm_timeout_set(comm, COMM_PHASE_COLLECTIVE, 2);
@@ -104,6 +109,12 @@ static void test_stuck_phase_ends_the_job(void **state)
 {
     (void)state;
     expect_failure("slow-data", ANY_FAILURE, "step 41: data 'read batch' has taken 1.");
+}
+
+static void test_stuck_file_ends_the_job(void **state)
+{
+    (void)state;
+    expect_failure("stuck-file", ANY_FAILURE, "step 41: file 'creating a checkpoint' has taken 2.");
 }
 
 static void test_mismatched_calls(void **state)
@@ -166,6 +177,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_busy_rank_is_waited_for),
         cmocka_unit_test(test_stuck_phase_ends_the_job),
+        cmocka_unit_test(test_stuck_file_ends_the_job),
         cmocka_unit_test(test_mismatched_calls),
         cmocka_unit_test(test_mismatched_sizes),
         cmocka_unit_test(test_early_leaver),
