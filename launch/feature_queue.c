@@ -10,6 +10,10 @@
 
 static const float masked = -10000.0f;
 
+/* Set in the number of a sample whose batch had no bad row. Queues saved before there was this mark
+ * do not have it, and their samples count as unknown. */
+static const uint64_t sound_mark = (uint64_t)1 << 63;
+
 enum status feature_queue_init(struct feature_queue *queue, const struct step *step,
                                struct executor *executor, const struct itc_config *config,
                                uint64_t seed)
@@ -55,7 +59,8 @@ static bool is_finite(const float *values, int64_t count)
 }
 
 enum status feature_queue_push(struct feature_queue *queue, const struct step *step,
-                               struct executor *executor, const uint64_t *sample, struct comm *comm)
+                               struct executor *executor, const uint64_t *sample, bool is_sound,
+                               struct comm *comm)
 {
     if (!queue->capacity) return STATUS_OK;
     int64_t rows = step->batch * step->world_size;
@@ -66,7 +71,11 @@ enum status feature_queue_push(struct feature_queue *queue, const struct step *s
                        queue->gathered, count, NULL, COMM_F32));
     TRY(comm_allgather(comm, "queue texts", executor_data(executor, step->text_feature), text,
                        count, NULL, COMM_F32));
-    TRY(comm_allgather(comm, "queue samples", sample, queue->numbers, step->batch, NULL, COMM_I64));
+    uint64_t *own = queue->numbers + comm->rank * step->batch;
+    for (int64_t i = 0; i < step->batch; i++) {
+        own[i] = sample[i] | (is_sound ? sound_mark : 0);
+    }
+    TRY(comm_allgather(comm, "queue samples", own, queue->numbers, step->batch, NULL, COMM_I64));
     for (int64_t r = 0; r < rows; r++) {
         /* What is not finite must not stay and spoil the updates to come. */
         if (!is_finite(queue->gathered + r * width, width) || !is_finite(text + r * width, width)) {
@@ -85,7 +94,12 @@ enum status feature_queue_push(struct feature_queue *queue, const struct step *s
 
 uint64_t feature_queue_sample(const struct feature_queue *queue, int64_t column)
 {
-    return queue->sample[column];
+    return queue->sample[column] & ~sound_mark;
+}
+
+bool feature_queue_is_sound(const struct feature_queue *queue, int64_t column)
+{
+    return (queue->sample[column] & sound_mark) != 0;
 }
 
 /* The parts of the state one after another, as (memory, bytes). */

@@ -19,7 +19,7 @@ struct feature_queue {
     float *text;
     float *bias;
     float *empty;
-    uint64_t *sample; /* [Q] numbers of the samples; owned */
+    uint64_t *sample; /* [Q] numbers of the samples, marked where sound; owned */
     float *gathered;  /* [2, size * B, D] owned */
     uint64_t *numbers;
 };
@@ -31,13 +31,16 @@ enum status feature_queue_init(struct feature_queue *queue, const struct step *s
 void feature_queue_fini(struct feature_queue *queue);
 
 /* Enters the features of the micro-batch that has run, save for rows that are not finite; `sample`
- * [B] are its numbers. Collective. */
+ * [B] are its numbers, `is_sound` says that none of this rank's rows was bad. Collective. */
 enum status feature_queue_push(struct feature_queue *queue, const struct step *step,
-                               struct executor *executor, const uint64_t *sample,
+                               struct executor *executor, const uint64_t *sample, bool is_sound,
                                struct comm *comm);
 
 /* The number of the sample in column `column` of the queue. */
 uint64_t feature_queue_sample(const struct feature_queue *queue, int64_t column);
+
+/* Whether that sample is known to be sound, so that its text can be made without its picture. */
+bool feature_queue_is_sound(const struct feature_queue *queue, int64_t column);
 
 /* State for checkpoints: size in bytes, and to and from memory of that size. */
 int64_t feature_queue_bytes(const struct feature_queue *queue);

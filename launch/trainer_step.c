@@ -145,8 +145,9 @@ static enum status fetch_row(struct trainer *t, int64_t column, uint8_t *pixels,
     if (column >= t->micro) {
         const struct loader_batch *batch;
         uint64_t sample = feature_queue_sample(&t->queue, column - t->micro);
+        bool text_alone = !pixels && feature_queue_is_sound(&t->queue, column - t->micro);
         took(t, &t->clock.seconds.compute);
-        TRY(loader_samples_at(t->loader, &sample, 1, &batch));
+        TRY((text_alone ? loader_texts_at : loader_samples_at)(t->loader, &sample, 1, &batch));
         took(t, &t->clock.seconds.wait_decode);
         if (pixels) memcpy(pixels, batch->pixels, picture);
         if (ids) memcpy(ids, batch->ids, text);
@@ -193,7 +194,8 @@ static enum status micro_step(struct trainer *t, int64_t m)
     TRY(executor_run(t->executor, &run));
     collect(t);
     collect_draws(t);
-    TRY(feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample, t->comm));
+    TRY(feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample,
+                           t->batch->num_bad == 0, t->comm));
     took(t, &t->clock.seconds.compute);
     return STATUS_OK;
 }

@@ -352,8 +352,8 @@ enum status loader_next(struct loader *loader, const struct loader_batch **batch
     return status;
 }
 
-enum status loader_samples_at(struct loader *loader, const uint64_t *samples, int64_t count,
-                              const struct loader_batch **batch)
+static enum status make_samples(struct loader *loader, const uint64_t *samples, int64_t count,
+                                bool texts, const struct loader_batch **batch)
 {
     struct loader_buffer *buffer = &loader->single_buffer;
     struct loader_worker *worker = &loader->single;
@@ -366,6 +366,7 @@ enum status loader_samples_at(struct loader *loader, const uint64_t *samples, in
         TRY(worker_init(worker, loader));
     }
     if (!buffer->memory) TRY(buffer_init(loader, buffer));
+    worker->texts = texts;
     buffer->batch.count = count;
     buffer->batch.num_bad = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -376,6 +377,18 @@ enum status loader_samples_at(struct loader *loader, const uint64_t *samples, in
     }
     *batch = &buffer->batch;
     return STATUS_OK;
+}
+
+enum status loader_samples_at(struct loader *loader, const uint64_t *samples, int64_t count,
+                              const struct loader_batch **batch)
+{
+    return make_samples(loader, samples, count, false, batch);
+}
+
+enum status loader_texts_at(struct loader *loader, const uint64_t *samples, int64_t count,
+                            const struct loader_batch **batch)
+{
+    return make_samples(loader, samples, count, true, batch);
 }
 
 /* ---- numbers ---- */

@@ -228,6 +228,12 @@ struct loader_stats loader_stats(struct loader *loader);
 enum status loader_samples_at(struct loader *loader, const uint64_t *samples, int64_t count,
                               const struct loader_batch **batch);
 
+/* The same, but the texts alone, without reading or decoding a picture: for samples that are known
+ * to be sound (their batch had num_bad 0), as a bad picture would have had its row replaced. Pixels
+ * and boxes of the batch are undefined. */
+enum status loader_texts_at(struct loader *loader, const uint64_t *samples, int64_t count,
+                            const struct loader_batch **batch);
+
 /* A hash of everything a slot holds: pixels, tokens, masks, labels, boxes, spans, validity. */
 uint64_t loader_slot_hash(const struct loader_batch *batch, int64_t slot);
 

@@ -37,6 +37,7 @@ struct loader_worker {
     pthread_t thread;
     bool started;
     bool quiet; /* do not log or count bad rows */
+    bool texts; /* rows without their pictures */
     bool fatal; /* the last failure concerns more than its row */
     struct store_image image;
     struct store_text text;

@@ -260,7 +260,7 @@ enum status row_make(struct loader_worker *worker, struct loader_draw draw,
     batch->valid[slot] = 1;
     if (buffer->boxes) buffer->boxes[slot].num_boxes = buffer->boxes[slot].num_spans = 0;
     if (texts) TRY(read_row_text(worker, store, &draw, batch, slot));
-    if (loader->side == 0) return STATUS_OK;
+    if (loader->side == 0 || worker->texts) return STATUS_OK;
     TRY(make_picture(worker, store, draw.sample, batch, slot, &plan));
     if (!buffer->boxes) return STATUS_OK;
     return make_boxes(worker, store, texts ? draw.row : -1, &plan, batch->image[slot],

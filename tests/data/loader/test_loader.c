@@ -146,7 +146,16 @@ static void test_single(void **state)
     }
     ASSERT_OK(loader_samples_at(other, batch->sample + 3, 1, &single));
     assert_int_equal(loader_slot_hash(single, 0), loader_slot_hash(batch, 3));
+    ASSERT_OK(loader_texts_at(other, batch->sample, batch->count, &single));
+    size_t text = (size_t)(batch->count * LENGTH) * sizeof(int32_t);
+    assert_memory_equal(single->ids, batch->ids, text);
+    assert_memory_equal(single->mask, batch->mask, text);
+    assert_memory_equal(single->mlm_ids, batch->mlm_ids, text);
+    assert_memory_equal(single->mlm_labels, batch->mlm_labels, text);
+    ASSERT_OK(loader_samples_at(other, batch->sample, batch->count, &single));
+    assert_int_equal(loader_slot_hash(single, 7), loader_slot_hash(batch, 7));
     ASSERT_FAILS(loader_samples_at(other, batch->sample, 9, &single), STATUS_INVALID, "at once");
+    ASSERT_FAILS(loader_texts_at(other, batch->sample, 9, &single), STATUS_INVALID, "at once");
     loader_destroy(&loader);
     loader_destroy(&other);
 }

@@ -103,6 +103,31 @@ static void test_skip(void **state)
     fixture_close(&f);
 }
 
+/* A text alone does not look at its picture: here it would be refused. */
+static void test_texts_alone(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct loader *loader = NULL;
+    const struct loader_batch *batch = NULL;
+    fixture_open(&f, &(struct set_options){.count = 30, .bad_every = 10, .wrong = BAD_PICTURE});
+    f.options.on_bad = LOADER_FAIL;
+    ASSERT_OK(loader_create(&loader, &f.options));
+    int refused = 0;
+    for (uint64_t sample = 0; sample < 40; sample++) {
+        ASSERT_OK(loader_texts_at(loader, &sample, 1, &batch));
+        bool bad = batch->image[0] % 10 == 1;
+        assert_int_equal(batch->num_bad, 0);
+        assert_int_equal(batch->valid[0], 1);
+        enum status status = loader_samples_at(loader, &sample, 1, &batch);
+        assert_int_equal(status != STATUS_OK, bad);
+        refused += bad;
+    }
+    assert_int_equal(refused, 4);
+    loader_destroy(&loader);
+    fixture_close(&f);
+}
+
 static void test_replace(void **state)
 {
     (void)state;
@@ -448,12 +473,13 @@ static void test_waiting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fail),       cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_replace),    cmocka_unit_test(test_all_bad),
-        cmocka_unit_test(test_rate),       cmocka_unit_test(test_named_once),
-        cmocka_unit_test(test_extremes),   cmocka_unit_test(test_replaced_shard),
-        cmocka_unit_test(test_torn_shard), cmocka_unit_test(test_destroy),
-        cmocka_unit_test(test_signal),     cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_fail),           cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_texts_alone),    cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_all_bad),        cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_named_once),     cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_replaced_shard), cmocka_unit_test(test_torn_shard),
+        cmocka_unit_test(test_destroy),        cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_waiting),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
