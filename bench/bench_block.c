@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "bench/bench.h"
-#include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/matmul.h"
+#include "runtime/backend/executor.h"
 #include "runtime/base/rng.h"
 #include "runtime/ops/ops.h"
 

@@ -13,8 +13,8 @@
 
 #include "bench/bench.h"
 #include "runtime/backend/cpu/dnnl_util.h"
-#include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/matmul.h"
+#include "runtime/backend/executor.h"
 #include "runtime/ops/ops.h"
 
 struct layer {

@@ -18,8 +18,8 @@
 #include "bench/bench.h"
 #include "launch/machine_probe.h"
 #include "launch/train_config.h"
-#include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/threads.h"
+#include "runtime/backend/executor.h"
 #include "runtime/base/rng.h"
 
 enum { MICRO = 2 };

@@ -11,7 +11,7 @@
 #define WEFT_LAUNCH_EVAL_PASS_H
 
 #include "launch/train_config.h"
-#include "runtime/backend/cpu/executor.h"
+#include "runtime/backend/executor.h"
 
 struct eval_model {
     const struct train_config *values; /* model, objectives, train.precision, train.seed */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/backend/cpu/executor.h"
+#include "runtime/backend/executor.h"
 #include "runtime/base/rng.h"
 #include "runtime/comm/comm.h"
 

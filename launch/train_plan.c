@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "data/loader/loader.h"
-#include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/pack.h"
+#include "runtime/backend/executor.h"
 
 static int64_t flat_bytes(const struct train_plan *p)
 {

@@ -7,7 +7,7 @@
 
 #include "launch/golden.h"
 #include "objectives/objective.h"
-#include "runtime/backend/cpu/executor.h"
+#include "runtime/backend/executor.h"
 
 struct verify_config {
     struct config_variant model;

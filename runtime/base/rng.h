@@ -20,6 +20,13 @@
 extern "C" {
 #endif
 
+/* Kernels draw the same numbers by the same code. */
+#if defined(__CUDACC__)
+#define RNG_INLINE static inline __host__ __device__
+#else
+#define RNG_INLINE static inline
+#endif
+
 /* What a stream of numbers is for. Values are part of the checkpoint contract: append, never
  * renumber. */
 enum rng_purpose {
@@ -42,7 +49,7 @@ struct rng_block {
 };
 
 /* One Philox4x32-10 block, exactly as Random123's philox4x32(10 rounds). */
-static inline struct rng_block rng_philox(struct rng_block counter, struct rng_key key)
+RNG_INLINE struct rng_block rng_philox(struct rng_block counter, struct rng_key key)
 {
     for (int round = 0; round < 10; round++) {
         uint64_t a = (uint64_t)0xD2511F53u * counter.word[0];
@@ -69,8 +76,8 @@ struct rng_key rng_key(uint64_t seed, enum rng_purpose purpose, uint64_t site);
  * The block of four numbers for elements [4 * block, 4 * block + 4) of `sample` at `step`. `sample`
  * is the global sample index. The upper half of `step` beyond 32 bits is not used.
  */
-static inline struct rng_block rng_at(struct rng_key key, uint64_t step, uint64_t sample,
-                                      uint32_t block)
+RNG_INLINE struct rng_block rng_at(struct rng_key key, uint64_t step, uint64_t sample,
+                                   uint32_t block)
 {
     struct rng_block counter;
     counter.word[0] = block;
@@ -81,14 +88,14 @@ static inline struct rng_block rng_at(struct rng_key key, uint64_t step, uint64_
 }
 
 /* [0, 1) with 24 bits, from one word. */
-static inline float rng_uniform(uint32_t word)
+RNG_INLINE float rng_uniform(uint32_t word)
 {
     return (float)(word >> 8) * 0x1p-24f;
 }
 
 /* An unbiased-enough integer in [0, bound) by the multiply-shift method (bias below bound / 2^32).
  */
-static inline uint32_t rng_below(uint32_t word, uint32_t bound)
+RNG_INLINE uint32_t rng_below(uint32_t word, uint32_t bound)
 {
     return (uint32_t)(((uint64_t)word * bound) >> 32);
 }

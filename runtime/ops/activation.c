@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "runtime/base/bf16.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 static void activation_cost(const struct node *node, struct op_cost *cost)
@@ -147,11 +148,6 @@ FUNCTION(log, logf)
 FUNCTION(reciprocal, reciprocal)
 
 /* ---- clamp ---- */
-
-struct clamp_attrs {
-    float low;
-    float high;
-};
 
 static bool clamp_infer(struct graph *graph, struct node *node)
 {

@@ -1,15 +1,9 @@
 /* Constants, casts and elementwise arithmetic. */
 #include "runtime/base/bf16.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 /* ---- fill ---- */
-
-struct fill_attrs {
-    int64_t dtype;
-    int64_t rank;
-    int64_t dim[SHAPE_MAX_RANK];
-    double value;
-};
 
 static bool fill_infer(struct graph *graph, struct node *node)
 {
@@ -56,10 +50,6 @@ struct tensor *op_fill(struct graph *g, enum dtype dtype, struct shape shape, fl
 }
 
 /* ---- cast ---- */
-
-struct cast_attrs {
-    int64_t dtype;
-};
 
 static bool cast_infer(struct graph *graph, struct node *node)
 {
@@ -117,11 +107,6 @@ struct tensor *op_stop_gradient(struct graph *g, struct tensor *x)
 }
 
 /* ---- alpha * a + beta * b ---- */
-
-struct combine_attrs {
-    float alpha;
-    float beta;
-};
 
 bool node_is_plain_sum(const struct node *node)
 {
@@ -234,10 +219,6 @@ struct tensor *op_mul(struct graph *g, struct tensor *a, struct tensor *b)
 {
     return op_binary(g, &op_row_mul, a, b);
 }
-
-struct scale_attrs {
-    float factor;
-};
 
 static void scale_gradient(struct graph *g, const struct node *node,
                            struct tensor *const *d_outputs, struct tensor **d_inputs)

@@ -9,12 +9,8 @@
  */
 #include "runtime/base/bf16.h"
 #include "runtime/comm/comm.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-struct exchange_attrs {
-    int64_t rows;       /* local rows N of the source */
-    int64_t world_size; /* ranks */
-};
 
 /* What a kernel of either direction works with. */
 struct exchange {

@@ -5,15 +5,8 @@
  * by counting, so every row of the result has one owner and sums in the order of the input: no
  * atomics, the same bits for any thread count.
  */
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-struct gather_attrs {
-    int64_t rows;    /* of the table */
-    int64_t padding; /* index without a gradient, -1: none */
-    int64_t dtype;   /* of the result */
-    int64_t rank;    /* scatter_add: shape of the result */
-    int64_t dim[SHAPE_MAX_RANK];
-};
 
 static bool gather_infer(struct graph *graph, struct node *node)
 {

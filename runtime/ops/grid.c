@@ -3,14 +3,10 @@
  * roll, reshape and permute.
  */
 #include "runtime/base/bf16.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 /* ---- roll ---- */
-
-struct roll_attrs {
-    int64_t dy;
-    int64_t dx;
-};
 
 static bool roll_infer(struct graph *graph, struct node *node)
 {
@@ -140,12 +136,6 @@ struct tensor *op_patch_merge(struct graph *g, struct tensor *x)
 }
 
 /* ---- pixels ---- */
-
-struct pixel_attrs {
-    int64_t dtype;
-    float scale[3];  /* 1 / (255 * std) */
-    float offset[3]; /* -mean / std */
-};
 
 static bool pixels_infer(struct graph *graph, struct node *node)
 {

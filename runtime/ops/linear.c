@@ -8,15 +8,11 @@
  * N output features, K input features, M rows (all leading dimensions of x).
  */
 #include "runtime/backend/cpu/matmul.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 /* Rows that have to be multiplied by a weight between two updates before packing it pays. */
 enum { LINEAR_PACK_ROWS = 2048 };
-
-struct linear_attrs {
-    int64_t transposed; /* w is [K,N] */
-    int64_t has_bias;
-};
 
 static bool linear_infer(struct graph *graph, struct node *node)
 {

@@ -4,13 +4,10 @@
  * Cross-entropy keeps the log-sum-exp of each row and nothing else of its size; the gradient makes
  * the softmax again and may overwrite the logits, which matters for a head of 50,265 classes.
  */
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 /* ---- cross-entropy ---- */
-
-struct target_attrs {
-    int64_t ignore;
-};
 
 static bool target_check(struct graph *graph, const struct node *node, const struct tensor *target,
                          int64_t rows)
@@ -315,10 +312,6 @@ struct tensor *op_mse(struct graph *g, struct tensor *a, struct tensor *b)
 }
 
 /* ---- cosine of rows ---- */
-
-struct cosine_attrs {
-    float eps;
-};
 
 static bool cosine_infer(struct graph *graph, struct node *node)
 {

@@ -1,11 +1,7 @@
 /* Batched matrix products. Both gradients are products again. */
 #include "runtime/backend/cpu/matmul.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-struct matmul_attrs {
-    int64_t transpose_a;
-    int64_t transpose_b;
-};
 
 /* Sizes of op(a) [M,K] and op(b) [K,N]. */
 struct sizes {

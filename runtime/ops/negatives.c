@@ -9,13 +9,8 @@
 
 #include "runtime/base/rng.h"
 #include "runtime/comm/comm.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-struct integer_attrs {
-    uint64_t site;     /* draw_negatives */
-    int64_t parameter; /* position_ids: padding id; row_numbers: rows */
-    int64_t all_ranks; /* draw_negatives: columns are the rows of all ranks; row_numbers */
-};
 
 static int64_t rank_of(const struct run_context *run)
 {
@@ -129,11 +124,6 @@ struct tensor *op_draw_negatives(struct graph *g, struct tensor *logits, bool al
 }
 
 /* ---- fetch_rows ---- */
-
-struct fetch_attrs {
-    int64_t side;
-    int64_t length;
-};
 
 static bool fetch_infer(struct graph *graph, struct node *node)
 {

@@ -5,13 +5,8 @@
  * value by the residual path can be added in the same pass: the plan merges that sum into the
  * kernel.
  */
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-struct norm_attrs {
-    int64_t has_residual;
-    float eps;
-    int32_t reserved;
-};
 
 enum { NORM_Y, NORM_MEAN, NORM_RSTD, NORM_SUM };
 

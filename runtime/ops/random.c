@@ -2,14 +2,8 @@
  * Dropout and drop-path. Masks are never stored: the backward pass draws the same numbers again,
  * because a number is a function of (seed, site, step, global sample, element).
  */
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-struct random_attrs {
-    uint64_t site;
-    int64_t samples;
-    float p;
-    int32_t reserved;
-};
 
 static bool random_infer(struct graph *graph, struct node *node)
 {

@@ -5,18 +5,8 @@
  * adjacent axes. Sum and expansion are each other's gradients, so one pair of rows serves sums,
  * means and broadcasts.
  */
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
-
-/* The part of a shape that is summed over, or repeated along. */
-struct range_attrs {
-    int64_t outer;
-    int64_t n;
-    int64_t inner;
-    int64_t rank; /* of the result */
-    int64_t dim[SHAPE_MAX_RANK];
-    int32_t dtype; /* of the result */
-    float scale;
-};
 
 static struct shape range_shape(const struct range_attrs *attrs)
 {

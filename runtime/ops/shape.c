@@ -5,14 +5,10 @@
  * slice of [outer, n, inner] is `outer` runs, a permutation whose last axis stays is runs of that
  * axis.
  */
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 /* ---- reshape ---- */
-
-struct shape_attrs {
-    int64_t rank;
-    int64_t dim[SHAPE_MAX_RANK];
-};
 
 static struct shape attrs_shape(const struct shape_attrs *attrs)
 {
@@ -61,13 +57,6 @@ struct tensor *op_reshape(struct graph *g, struct tensor *x, struct shape shape)
 }
 
 /* ---- slices ---- */
-
-struct slice_attrs {
-    int64_t axis;
-    int64_t begin;
-    int64_t end;
-    int64_t size; /* pad: of the axis in the result */
-};
 
 /* Bytes of one run (everything inside the axis) and the number of runs outside it. */
 static int64_t inner_bytes(const struct tensor *x, int64_t axis)
@@ -281,10 +270,6 @@ struct tensor *op_concat(struct graph *g, struct tensor *const *inputs, int coun
 }
 
 /* ---- permute ---- */
-
-struct permute_attrs {
-    int64_t axis[SHAPE_MAX_RANK];
-};
 
 static bool permute_infer(struct graph *graph, struct node *node)
 {

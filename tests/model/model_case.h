@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "objectives/objective.h"
-#include "runtime/backend/cpu/executor.h"
+#include "runtime/backend/executor.h"
 #include "runtime/base/rng.h"
 
 #define MUST(expression)                                                                           \

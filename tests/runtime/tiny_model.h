@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "runtime/backend/cpu/executor.h"
+#include "runtime/backend/executor.h"
 #include "runtime/base/rng.h"
 #include "runtime/ops/ops.h"
 

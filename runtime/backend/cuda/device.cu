@@ -46,3 +46,29 @@ extern "C" enum status cuda_device_list(struct cuda_device *devices, int capacit
     }
     return STATUS_OK;
 }
+
+static int chosen = -1;
+
+extern "C" enum status cuda_device_use(int index)
+{
+    enum { MOST = 64 };
+    struct cuda_device devices[MOST];
+    int count = 0;
+    TRY(cuda_device_list(devices, MOST, &count));
+    CHECK(index >= 0 && index < count, STATUS_INVALID,
+          "there is no GPU %d: this process sees %d (CUDA_VISIBLE_DEVICES)", index, count);
+    const struct cuda_device *device = &devices[index];
+    CHECK(device->major >= 8, STATUS_UNSUPPORTED,
+          "GPU %d, %s, has compute capability %d.%d; bf16 needs 8.0 (Ampere) or newer; run on the "
+          "CPU, or on another GPU (CUDA_VISIBLE_DEVICES)",
+          index, device->name, device->major, device->minor);
+    TRY(cuda_check(cudaSetDevice(index), "cudaSetDevice"));
+    chosen = index;
+    return STATUS_OK;
+}
+
+extern "C" enum status cuda_device_ready(void)
+{
+    if (chosen >= 0) return cuda_check(cudaSetDevice(chosen), "cudaSetDevice");
+    return cuda_device_use(0);
+}

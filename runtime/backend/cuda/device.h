@@ -27,6 +27,17 @@ struct cuda_device {
  */
 enum status cuda_device_list(struct cuda_device *devices, int capacity, int *count);
 
+/*
+ * Makes GPU `index` the one that this process uses, for executors made later. Not collective.
+ * Errors: those of cuda_device_list; STATUS_INVALID when there is no such GPU; STATUS_UNSUPPORTED
+ * for one without bf16 (below compute capability 8.0).
+ */
+enum status cuda_device_use(int index);
+
+/* Whether this process has a GPU to use, the first one unless cuda_device_use said another. Errors:
+ * those of cuda_device_use. */
+enum status cuda_device_ready(void);
+
 #ifdef __cplusplus
 }
 #endif

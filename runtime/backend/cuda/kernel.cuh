@@ -187,7 +187,7 @@ static __device__ __forceinline__ int lane_id(void)
 }
 
 /* The butterfly adds in one order for all lanes: a + b is b + a. */
-static __device__ __forceinline__ float warp_sum(float x)
+template <typename T> static __device__ __forceinline__ T warp_sum(T x)
 {
 #pragma unroll
     for (int bits = WARP / 2; bits > 0; bits /= 2) {
@@ -211,23 +211,25 @@ static __device__ __forceinline__ float warp_max(float x)
     return x;
 }
 
+enum { BLOCK_SHARED = WARP + 1 }; /* length of `shared` */
+
 /*
- * Over all threads of a one-dimensional block; `shared` holds one float a warp and one more. May be
+ * Over all threads of a one-dimensional block; `shared` holds BLOCK_SHARED of them. May be
  * called again with the same `shared` at once.
  */
-static __device__ __forceinline__ float block_sum(float x, float *shared)
+template <typename T> static __device__ __forceinline__ T block_sum(T x, T *shared)
 {
     x = warp_sum(x);
     int warps = (int)(blockDim.x / WARP);
     if (lane_id() == 0) shared[threadIdx.x / WARP] = x;
     __syncthreads();
     if (threadIdx.x < WARP) {
-        float part = lane_id() < warps ? shared[lane_id()] : 0.0f;
+        T part = lane_id() < warps ? shared[lane_id()] : T(0);
         part = warp_sum(part);
         if (threadIdx.x == 0) shared[WARP] = part;
     }
     __syncthreads();
-    float sum = shared[WARP];
+    T sum = shared[WARP];
     __syncthreads();
     return sum;
 }
@@ -248,8 +250,6 @@ static __device__ __forceinline__ float block_max(float x, float *shared)
     __syncthreads();
     return most;
 }
-
-enum { BLOCK_SHARED = WARP + 1 }; /* floats of `shared` of block_sum and block_max */
 
 /* ---- device: approximate functions ---- */
 

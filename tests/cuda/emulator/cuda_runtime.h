@@ -303,7 +303,7 @@ typedef enum cudaError {
     cudaErrorStreamCaptureUnsupported = 900
 } cudaError_t;
 
-typedef struct emulated_stream *cudaStream_t;
+typedef struct CUstream_st *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t;
 typedef struct emulated_graph *cudaGraphExec_t;

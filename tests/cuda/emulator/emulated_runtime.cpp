@@ -19,7 +19,7 @@
 #include "tests/cuda/emulator/cuda_runtime.h"
 #include "tests/cuda/emulator/emulator.h"
 
-struct emulated_stream {
+struct CUstream_st {
     int unused;
 };
 struct emulated_event {
@@ -322,7 +322,7 @@ cudaError_t cudaMemset(void *memory, int value, size_t bytes)
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
     (void)flags;
-    *stream = new struct emulated_stream();
+    *stream = new struct CUstream_st();
     return cudaSuccess;
 }
 

@@ -15,9 +15,9 @@
 
 #include <cmocka.h>
 
-#include "runtime/backend/cpu/executor.h"
 #include "runtime/backend/cpu/memory.h"
 #include "runtime/backend/cpu/threads.h"
+#include "runtime/backend/executor.h"
 #include "runtime/ops/ops.h"
 
 /* Runs in a child, because pinning lasts: prints one bit per processor its threads are on. */

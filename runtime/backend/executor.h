@@ -1,12 +1,16 @@
 /*
- * Executes a plan on the CPU: owns the memory of a step and replays its kernels.
+ * Executes a plan on a device: owns the memory of a step and replays its kernels.
  *
  * Everything is allocated and resolved in executor_create; executor_run allocates nothing, looks
  * nothing up and decides no shapes. Parameters and gradients are flat vectors in the order of the
  * graph's parameters.
+ *
+ * What callers read and write is host memory. On the CPU it is the memory of the step itself, and
+ * the functions that move things do nothing. On a GPU it is a copy beside it: inputs are taken over
+ * by executor_run, outputs are there after executor_wait, parameters and gradients after a _fetch.
  */
-#ifndef WEFT_RUNTIME_BACKEND_CPU_EXECUTOR_H
-#define WEFT_RUNTIME_BACKEND_CPU_EXECUTOR_H
+#ifndef WEFT_RUNTIME_BACKEND_EXECUTOR_H
+#define WEFT_RUNTIME_BACKEND_EXECUTOR_H
 
 #include "runtime/graph/plan.h"
 
@@ -18,15 +22,19 @@ struct comm;
 struct executor;
 struct host_rows;
 
+enum device_kind { DEVICE_CPU, DEVICE_CUDA };
+
 struct executor_options {
     struct plan_options plan;
-    bool poison;       /* fill memory with NaN when its last reader is done; for tests */
+    enum device_kind device; /* CUDA: the one that cuda_device_use chose */
+    bool poison;             /* fill memory with NaN when its last reader is done; for tests */
     bool check_finite; /* look for NaN and infinity after every kernel; slow, names the first op */
     bool profile;      /* add up the time of every step */
+    bool separate;     /* every buffer is an allocation of its own, for memory checkers */
     uint64_t seed;
     struct comm *comm; /* borrowed; NULL for one rank */
-    /* The flat vectors; borrowed, at least graph_flat_elements, 64-byte aligned. NULL: owned here.
-     */
+    /* The flat vectors in the device's memory; borrowed, at least graph_flat_elements, 64-byte
+     * aligned. NULL: owned here. */
     float *parameters;
     float *gradients;
 };
@@ -38,17 +46,29 @@ void executor_destroy(struct executor **executor);
 
 const struct plan *executor_plan(const struct executor *executor);
 
-/* The flat vectors, graph_flat_elements long. After writing parameters, call _changed. */
+/*
+ * The flat vectors in host memory, graph_flat_elements long; never NULL on the CPU, NULL on a GPU
+ * when the host has no memory for them. What the device computed is in them after a _fetch. After
+ * writing parameters, call _changed.
+ */
 float *executor_parameters(struct executor *executor);
 float *executor_gradients(struct executor *executor);
+enum status executor_parameters_fetch(struct executor *executor);
+enum status executor_gradients_fetch(struct executor *executor);
 void executor_parameters_changed(struct executor *executor);
+
+/* The same vectors where the device has them, for an update there. After it, call _changed. */
+float *executor_device_parameters(struct executor *executor);
+float *executor_device_gradients(struct executor *executor);
+void executor_device_parameters_changed(struct executor *executor);
 
 /* Fills the parameters from their `init` rules. A function of seed and names alone. */
 void executor_init_parameters(struct executor *executor);
 
 /*
- * The memory of an input (to be filled before a run), of an output (after a run) or of a parameter.
- * NULL when the plan does not hold it at the end of a step. The size is tensor_bytes(tensor).
+ * The host memory of an input (to be filled before a run), of an output (after a run and a wait) or
+ * of a parameter. NULL when the plan does not hold it at the end of a step. The size is
+ * tensor_bytes(tensor).
  */
 void *executor_data(struct executor *executor, const struct tensor *tensor);
 
@@ -77,6 +97,10 @@ struct executor_run {
  * under check_finite, STATUS_COMM.
  */
 enum status executor_run(struct executor *executor, const struct executor_run *run);
+
+/* Returns when the last run is over and its outputs are in host memory. Errors: those that the
+ * device found in the run. */
+enum status executor_wait(struct executor *executor);
 
 /* Bytes held by this executor, per class of the plan. */
 size_t executor_bytes(const struct executor *executor);

@@ -1,0 +1,66 @@
+/*
+ * The CUDA side of an op's row.
+ *
+ * An op's kernel lives in runtime/ops/NAME.cu beside its C file and is listed by one line in
+ * runtime/ops/ops_cuda.def. What the CUDA functions get is the same planned call that the CPU's
+ * get (struct kernel), with pointers into device memory, and a stream to launch on. `run` enqueues
+ * and returns: it is recorded into a graph and replayed, so what changes between runs is read by
+ * the kernels from struct cuda_values and never from arguments.
+ */
+#ifndef WEFT_RUNTIME_BACKEND_CUDA_CUDA_OP_H
+#define WEFT_RUNTIME_BACKEND_CUDA_CUDA_OP_H
+
+#include "runtime/graph/op.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct CUstream_st; /* cudaStream_t */
+struct cuda_matmul_context;
+
+/* What a run supplies, in device memory. */
+struct cuda_values {
+    uint64_t step;
+    uint64_t sample_base;
+};
+
+/* What a part of the run that executes on the host tells the executor. */
+struct cuda_host {
+    const struct host_rows *rows; /* of this run; NULL: nothing to fetch */
+    enum status status;           /* of the first that failed */
+    char message[512];
+};
+
+/* A fault word that nobody wrote holds this; a kernel that finds bad data writes its number with
+ * atomicMin and goes on without it. */
+#define CUDA_NO_FAULT 0x7F7F7F7F
+
+struct cuda_run {
+    struct CUstream_st *stream;
+    const struct cuda_values *values;
+    int32_t *fault; /* device: see CUDA_NO_FAULT */
+    int32_t number; /* of this call: what to write there */
+    uint64_t seed;
+    bool accumulate;        /* gradients add to the flat vector; runs with and without it are
+                               recorded apart */
+    struct cuda_host *host; /* lives as long as the graph */
+};
+
+struct cuda_op {
+    const struct op *op;
+    /* `prepare` (optional) runs once at plan time and may set kernel->state and
+     * kernel->scratch_size. */
+    enum status (*prepare)(struct kernel *kernel);
+    enum status (*run)(struct kernel *kernel, const struct cuda_run *run);
+    void (*release)(struct kernel *kernel);
+    const char *fault; /* what a fault of this op means, such as "an index is out of range" */
+};
+
+/* The CUDA side of an op; NULL when it has none. */
+const struct cuda_op *cuda_op_find(const struct op *op);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
