@@ -104,7 +104,8 @@ static bool choose_axes(const struct chart *chart, struct axes *axes)
     bool positive = axes->y0 >= 0;
     if (positive && (chart->from_zero || axes->y0 < 0.3 * axes->y1)) axes->y0 = 0;
     double pad = 0.05 * (axes->y1 - axes->y0);
-    if (pad == 0) pad = axes->y1 != 0 ? 0.1 * fabs(axes->y1) : 1;
+    /* Values that differ by rounding alone are one value. */
+    if (pad <= 1e-10 * fabs(axes->y1)) pad = axes->y1 != 0 ? 0.1 * fabs(axes->y1) : 1;
     if (axes->y0 != 0 || !positive) axes->y0 -= pad;
     axes->y1 += pad;
     return true;
@@ -117,6 +118,22 @@ static double tick_step(double range, int count)
     double power = pow(10, floor(log10(raw)));
     double first = raw / power;
     return power * (first < 1.5 ? 1 : first < 3.5 ? 2 : first < 7.5 ? 5 : 10);
+}
+
+/* Counted, as a step that is small beside its values may not change them when it is added. */
+struct ticks {
+    double first;
+    double step;
+    int count;
+};
+
+static struct ticks choose_ticks(double low, double high, int wanted)
+{
+    enum { MOST = 32 };
+    double step = tick_step(high - low, wanted);
+    double first = ceil(low / step) * step;
+    double count = floor((high - first) / step + 1e-6) + 1;
+    return (struct ticks){first, step, count >= 1 && count <= MOST ? (int)count : 0};
 }
 
 /* ---- drawing ---- */
@@ -138,19 +155,21 @@ static void tick_text(double value, double step, bool percent, char *text, size_
 static void append_axes(struct strbuf *html, const struct chart *chart, const struct axes *axes)
 {
     char text[40];
-    double step = tick_step(axes->y1 - axes->y0, 4);
-    for (double y = ceil(axes->y0 / step) * step; y <= axes->y1 + step * 1e-6; y += step) {
+    struct ticks ticks = choose_ticks(axes->y0, axes->y1, 4);
+    for (int i = 0; i < ticks.count; i++) {
+        double y = ticks.first + i * ticks.step;
         double at = py(axes, y);
-        tick_text(y, step, chart->percent || chart->stack, text, sizeof text);
+        tick_text(y, ticks.step, chart->percent || chart->stack, text, sizeof text);
         strbuf_printf(html,
                       "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f /><text class=tick x=%d "
                       "y=%.1f text-anchor=end>%s</text>",
                       LEFT, W - RIGHT, at, at, LEFT - 6, at + 4.5, text);
     }
-    step = tick_step(axes->x1 - axes->x0, 5);
-    for (double x = ceil(axes->x0 / step) * step; x <= axes->x1 + step * 1e-6; x += step) {
+    ticks = choose_ticks(axes->x0, axes->x1, 5);
+    for (int i = 0; i < ticks.count; i++) {
+        double x = ticks.first + i * ticks.step;
         double at = px(axes, x);
-        tick_text(x, step, false, text, sizeof text);
+        tick_text(x, ticks.step, false, text, sizeof text);
         strbuf_printf(html, "<text class=tick x=%.1f y=%d text-anchor=%s>%s</text>", at, H - 7,
                       at > W - RIGHT - 16 ? "end" : "middle", text);
     }

@@ -2,6 +2,7 @@
 #include "tests/launch/made_run.h"
 
 #include "launch/report.h"
+#include "launch/report_chart.h"
 
 static char run[PATH_MAX];
 static char *page;
@@ -158,6 +159,29 @@ static void test_failures(void **state)
                  "file with --output");
 }
 
+/* Values that differ in the last bit only, large ones and small ones: an axis with a few ticks. */
+static void test_flat_charts(void **state)
+{
+    (void)state;
+    static const double x[] = {1, 2, 3};
+    static const double bases[] = {1.0 / 3, 1e15 + 1, -7e-30, 0.07, 123456789};
+    for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++) {
+        const double y[] = {bases[i], nextafter(bases[i], 1e300), bases[i]};
+        struct strbuf html = {0};
+        struct chart_page charts = {.html = &html};
+        const struct chart chart = {
+            .title = "flat", .x = x, .count = 3, .lines = {{"y", y}}, .num_lines = 1};
+        chart_append(&charts, &chart);
+        int ticks = 0;
+        for (const char *at = html.text; (at = strstr(at, "class=tick")); at++) {
+            ticks++;
+        }
+        assert_in_range(ticks, 4, 24);
+        strbuf_fini(&html);
+        strbuf_fini(&charts.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +190,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_states, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hostile_names, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failures, set_up, tear_down),
+        cmocka_unit_test(test_flat_charts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
