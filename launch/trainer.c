@@ -138,8 +138,8 @@ static enum status build_model(struct trainer *t)
     TRY(executor_create(&t->executor, t->step.graph, &executor));
     TRY(optimizer_create(&t->optimizer, t->step.graph, &t->values.optimizer, t->comm));
     TRY(checkpoint_parameters(t->step.graph, &t->parameters, &t->num_parameters));
-    t->sums = calloc((size_t)(t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS),
-                     sizeof *t->sums);
+    int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
+    t->sums = calloc((size_t)numbers, sizeof *t->sums);
     t->samples = calloc((size_t)(t->accumulate * t->micro), sizeof *t->samples);
     CHECK(t->sums && t->samples, STATUS_NO_MEMORY, "out of memory");
     executor_init_parameters(t->executor);

@@ -4,6 +4,7 @@
  *
  * The index holds 8 bytes a line; a line is parsed once to group it, and again when it is fetched.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,7 @@ static enum status copy_name(const struct import_args *args, const char *option,
     const char *value = import_value(args, option);
     CHECK(strlen(value) < MAX_NAME && *value, STATUS_INVALID, "--%s '%s': a name of 1 to %d bytes",
           option, value, MAX_NAME - 1);
-    strcpy(name, value);
+    snprintf(name, MAX_NAME, "%s", value);
     return STATUS_OK;
 }
 

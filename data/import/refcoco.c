@@ -5,6 +5,7 @@
  * The sets come as a pickle of Python objects (refs(unc).p) and a COCO file (instances.json). The
  * pickle is turned into JSON, of the same objects, by data/import/refcoco_to_json.py.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,7 +115,7 @@ static enum status open_set(struct refcoco *set, const struct import_args *args,
     const char *text = import_value(args, "text");
     CHECK(!split || strlen(split) < MAX_SPLIT, STATUS_INVALID, "--split %s: too long a name",
           split);
-    if (split) strcpy(set->split, split);
+    if (split) snprintf(set->split, sizeof set->split, "%s", split);
     set->raw = strcmp(text, "raw") == 0;
     CHECK(set->raw || strcmp(text, "sent") == 0, STATUS_INVALID, "--text %s: sent or raw", text);
     TRY(common_images(&set->library, args, &set->folder));

@@ -211,7 +211,7 @@ static enum status tally_answers(const struct json_value *annotation, struct tal
         int i = 0;
         while (i < *num_tallies &&
                (tallies[i].length != answer->length ||
-                memcmp(tallies[i].text, answer->text, (size_t)answer->length))) {
+                memcmp(tallies[i].text, answer->text, (size_t)answer->length) != 0)) {
             i++;
         }
         if (i == *num_tallies) {

@@ -5,6 +5,7 @@
  * Such sets have hundreds of millions of samples, so the index is 8 bytes a sample: the place of
  * its first header. What belongs to it is found again by walking on from there.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,8 +71,8 @@ static enum status open_shards(struct web *web, const struct import_args *args, 
     const char *text = import_value(args, "text");
     CHECK(strlen(field) < MAX_NAME && strlen(text) < MAX_NAME, STATUS_INVALID,
           "--caption-field and --text take names of up to %d bytes", MAX_NAME - 1);
-    strcpy(web->field, field);
-    strcpy(web->text_ending, text);
+    snprintf(web->field, sizeof web->field, "%s", field);
+    snprintf(web->text_ending, sizeof web->text_ending, "%s", text);
     *hash = import_hash(import_hash(0, field, (int64_t)strlen(field)), text, (int64_t)strlen(text));
     web->shards = calloc((size_t)args->num_sources, sizeof *web->shards);
     CHECK(web->shards, STATUS_NO_MEMORY, "no memory for %d shards", args->num_sources);

@@ -130,7 +130,7 @@ struct plan_backend {
  * must not change while the plan lives. Errors: the graph's own, out of memory, what a kernel's
  * preparation refuses.
  */
-enum status plan_create(struct plan **plan, const struct graph *graph,
+enum status plan_create(struct plan **out, const struct graph *graph,
                         const struct plan_options *options, const struct plan_backend *backend);
 void plan_destroy(struct plan **plan, const struct plan_backend *backend);
 

@@ -31,7 +31,7 @@ size_t pack_cache_bytes(const struct pack_cache *cache);
  */
 enum status pack_cache_get(struct pack_cache *cache, int64_t tensor_id,
                            const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
-                           struct pack **pack);
+                           struct pack **out);
 
 /* The packed memory, reordered from `plain` first when the parameters changed since. */
 enum status pack_refresh(struct pack *pack, void *plain, uint64_t version);
