@@ -22,7 +22,8 @@ static double now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
-    return (double)time.tv_sec + (double)(time.tv_nsec / 1000000) / 1000;
+    int64_t milliseconds = (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+    return (double)milliseconds / 1000;
 }
 
 static void begin(struct run_log *log, const char *kind, int64_t step)

@@ -7,7 +7,8 @@
 
 static enum status no_memory(int64_t count)
 {
-    return status_fail(STATUS_NO_MEMORY, "no memory for an index of %lld rows", (long long)count);
+    status_fail(STATUS_NO_MEMORY, "no memory for an index of %lld rows", (long long)count);
+    return STATUS_NO_MEMORY;
 }
 
 /* ---- map: open addressing, linear probing, at most three quarters full

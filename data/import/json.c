@@ -45,8 +45,9 @@ enum status json_fail(struct json_reader *reader, const char *format, ...)
     int64_t line = 0;
     int64_t column = 0;
     input_locate(&reader->input, reader->position + reader->at, &line, &column);
-    return status_fail(STATUS_CORRUPT, "%s: line %lld, column %lld: %s", reader->input.path,
-                       (long long)line, (long long)column, text);
+    status_fail(STATUS_CORRUPT, "%s: line %lld, column %lld: %s", reader->input.path,
+                (long long)line, (long long)column, text);
+    return STATUS_CORRUPT;
 }
 
 /* ---- bytes --------------------------------------------------------------------------------------
@@ -86,11 +87,14 @@ static enum status skip_space(struct json_reader *r, int *byte)
 
 static enum status unexpected(struct json_reader *r, int byte, const char *wanted)
 {
-    if (byte < 0) return json_fail(r, "the text ends where %s should be", wanted);
-    if (byte < 0x20 || byte >= 0x7f) {
-        return json_fail(r, "byte 0x%02x where %s should be", byte, wanted);
+    if (byte < 0) {
+        json_fail(r, "the text ends where %s should be", wanted);
+    } else if (byte < 0x20 || byte >= 0x7f) {
+        json_fail(r, "byte 0x%02x where %s should be", byte, wanted);
+    } else {
+        json_fail(r, "'%c' where %s should be", byte, wanted);
     }
-    return json_fail(r, "'%c' where %s should be", byte, wanted);
+    return STATUS_CORRUPT;
 }
 
 static enum status expect(struct json_reader *r, char wanted, const char *name)

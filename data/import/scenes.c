@@ -117,7 +117,7 @@ static enum status add_picture(const struct scenes *scenes, const struct scene *
         bytes = sample_alloc(sample, (int64_t)png.length);
         if (!bytes) status = status_fail(STATUS_NO_MEMORY, "scenes: no memory for a picture");
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && bytes) {
         char key[64];
         memcpy(bytes, png.text, png.length);
         snprintf(key, sizeof key, "scene-%llu-%d-%llu", (unsigned long long)scene->seed,

@@ -47,9 +47,9 @@ enum truth scene_matches(const struct scene *scene, int object,
                          const struct description *description)
 {
     const struct scene_object *o = &scene->object[object];
-    if (description->size != ANY && description->size != o->size) return TRUTH_NO;
-    if (description->colour != ANY && description->colour != o->colour) return TRUTH_NO;
-    if (description->shape != ANY && description->shape != o->shape) return TRUTH_NO;
+    if (description->size != ANY && (int)description->size != (int)o->size) return TRUTH_NO;
+    if (description->colour != ANY && (int)description->colour != (int)o->colour) return TRUTH_NO;
+    if (description->shape != ANY && (int)description->shape != (int)o->shape) return TRUTH_NO;
     return description->region == ANY ? TRUTH_YES : in_region(o, description->region);
 }
 

@@ -152,7 +152,7 @@ static void note_reader(const struct plan *plan, struct readers *readers, int va
 
 static struct readers *list_readers(const struct plan *plan)
 {
-    struct readers *readers = malloc(((size_t)plan->num_values + 1) * sizeof *readers);
+    struct readers *readers = calloc((size_t)plan->num_values + 1, sizeof *readers);
     if (!readers) return NULL;
     for (int i = 0; i < plan->num_values; i++) {
         readers[i] = (struct readers){.reader = -1, .last = -1, .previous = -1};
