@@ -166,7 +166,7 @@ static void append_tiles(struct report *report)
     }
     append_loss_tile(report);
     append_recall_tiles(report);
-    tile(html, "training steps took", "%s", report_duration(seconds, text[0], sizeof text[0]));
+    tile(html, "training took", "%s", report_duration(seconds, text[0], sizeof text[0]));
     if (rate && time && seconds > 0) {
         double samples = 0;
         for (int64_t i = 0; i < history->num_steps; i++) {

@@ -95,7 +95,7 @@ struct trainer {
     int64_t skipped_row;  /* updates skipped in a row */
     uint64_t *samples;    /* [accumulate * micro] numbers of this rank's samples of the update */
     bool failed_together; /* what trainer_run failed with, all ranks failed with */
-    int64_t saved;        /* updates of the newest save that was begun; -1: none yet */
+    int64_t saved;        /* updates of the run's newest save, maybe still in flight; -1: none */
     struct run_output output;
     struct trainer_report report;
     struct trainer_clock clock;

@@ -448,6 +448,7 @@ enum status trainer_resume(struct trainer *t)
         TRY(comm_agree_status(t->comm, "run folder", status));
     } else if (strcmp(resume, "auto") == 0) {
         TRY(load_checkpoint(t, t->run, true));
+        if (t->resumed_from) t->saved = t->done;
     } else {
         enum status status = t->comm->rank == 0 ? refuse_foreign(t, resume) : STATUS_OK;
         TRY(comm_agree_status(t->comm, "run folder", status));

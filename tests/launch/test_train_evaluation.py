@@ -72,9 +72,22 @@ def killed():
     place.kill(process)
     place.finish(process)
     place.case(not result("killed", 2), "kill -9 in an evaluation leaves no result")
+    process = place.start(place.command(2, "killed", settings))
+    while process.poll() is None and kinds("killed")[-1] != ("start", 2):
+        time.sleep(0.02)
+    ranks = place.ranks_of(process)
+    time.sleep(0.5)
+    before = place.contents("killed/checkpoints")
+    os.kill(ranks[0], signal.SIGTERM)
+    done = place.finish(process)
+    place.case(done.code == 75 and not result("killed", 2)
+               and kinds("killed")[-2:] == [("start", 2), ("end", 2)]
+               and place.contents("killed/checkpoints") == before,
+               "the one that is made up for can be stopped too", kinds("killed"), done.said)
     again = place.train(2, "killed", {**FAST, "checkpoint.every": 2})
-    after = kinds("killed")[kinds("killed").index(("start", 2)):]
-    place.case(again.code == 0 and after[1] == ("eval", 2) and result("killed", 2),
+    after = kinds("killed")[-7:]
+    place.case(again.code == 0 and after[:3] == [("start", 2), ("eval", 2), ("step", 3)]
+               and result("killed", 2),
                "and it is made when the run goes on", after, again.said)
     before = place.tree("killed/eval")
     third = place.train(2, "killed", {**FAST, "checkpoint.every": 2})

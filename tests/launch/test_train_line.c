@@ -52,6 +52,25 @@ static void test_plain_lines(void **state)
     free(text);
 }
 
+/* An evaluation has its part, and none in the time that is left. */
+static void test_evaluations(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    train_line_init(&line, &(struct train_line_options){
+                               .total_steps = 1120, .every = 50, .out = out, .plain = true});
+    struct run_seconds seconds = {.step = 0.2, .compute = 0.09, .evaluate = 0.1, .other = 0.01};
+    assert_int_equal(run_steps(1000, 51, seconds, NULL, 0), 0);
+    train_line_fini(&line);
+    fclose(out);
+    const char *expected = " samples/s  compute 45% evaluate 50% other 5%  left 0:07\n";
+    if (!strstr(text, expected)) fail_msg("'%s' is not in:\n%s", expected, text);
+    free(text);
+}
+
 static void test_terminal(void **state)
 {
     (void)state;
@@ -119,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_lines),
+        cmocka_unit_test(test_evaluations),
         cmocka_unit_test(test_terminal),
         cmocka_unit_test(test_waiting_for_data),
     };
