@@ -9,7 +9,10 @@
 #include "runtime/ops/attention_impl.h"
 #include "tests/runtime/ops/attention_naive.h"
 
-enum { CASE_THREADS = 2, CASE_PAD = 3 }; /* CASE_PAD: untouched elements after each token */
+enum { CASE_THREADS = 2 };
+#if !defined(CASE_PAD)
+enum { CASE_PAD = 3 }; /* untouched elements after each token */
+#endif
 
 /* A tensor of `parts` equal column slices, CASE_PAD elements after each token. */
 struct case_packed {
@@ -62,10 +65,11 @@ static inline void *packed_slice(const struct case_packed *p, int64_t part)
 static inline void packed_init(struct case_packed *p, int64_t batch, int64_t tokens, int64_t width,
                                int64_t parts, bool is_bf16, float size, uint64_t seed)
 {
-    *p = (struct case_packed){NULL, batch, tokens, width, parts, is_bf16};
+    const struct case_packed made = {NULL, batch, tokens, width, parts, is_bf16};
+    *p = made;
     int64_t count = packed_count(p);
     p->data = malloc((size_t)count * 4);
-    float *random = malloc((size_t)count * 4);
+    float *random = (float *)malloc((size_t)count * 4);
     if (!p->data || !random) abort();
     rng_fill_normal(rng_key(seed, RNG_TEST, 0), 0, 0, random, count);
     for (int64_t i = 0; i < count; i++)
@@ -87,7 +91,8 @@ static inline double *packed_dense(const struct case_packed *p, int64_t part)
 
 static inline struct attention_stride packed_layout(const struct case_packed *p)
 {
-    return (struct attention_stride){p->tokens * packed_stride(p), packed_stride(p)};
+    const struct attention_stride stride = {p->tokens * packed_stride(p), packed_stride(p)};
+    return stride;
 }
 
 /* Sets strides, allocates and fills everything. Only the logical fields of `shape` are read. */
@@ -116,8 +121,8 @@ static inline void case_init(struct attention_case *c, struct attention_shape sh
     int64_t rows = s->window ? (2 * s->window - 1) * (2 * s->window - 1) : 0;
     struct naive *n = &c->naive;
     if (bias) {
-        c->bias = malloc((size_t)(rows * s->heads) * sizeof *c->bias);
-        c->dbias = malloc((size_t)(rows * s->heads) * sizeof *c->dbias);
+        c->bias = (float *)malloc((size_t)(rows * s->heads) * sizeof *c->bias);
+        c->dbias = (float *)malloc((size_t)(rows * s->heads) * sizeof *c->dbias);
         if (!c->bias || !c->dbias) abort();
         rng_fill_normal(rng_key(seed, RNG_TEST, 1), 0, 0, c->bias, rows * s->heads);
         n->bias = naive_zeros(rows * s->heads);
@@ -126,8 +131,8 @@ static inline void case_init(struct attention_case *c, struct attention_shape sh
             n->bias[i] = c->bias[i];
     }
     if (masked) {
-        c->mask = malloc((size_t)(s->batch * s->key_len) * sizeof *c->mask);
-        float *random = malloc((size_t)(s->batch * s->key_len) * sizeof *random);
+        c->mask = (int32_t *)malloc((size_t)(s->batch * s->key_len) * sizeof *c->mask);
+        float *random = (float *)malloc((size_t)(s->batch * s->key_len) * sizeof *random);
         if (!c->mask || !random) abort();
         rng_fill_uniform(rng_key(seed, RNG_TEST, 2), 0, 0, random, s->batch * s->key_len);
         for (int64_t i = 0; i < s->batch * s->key_len; i++) {
@@ -136,23 +141,24 @@ static inline void case_init(struct attention_case *c, struct attention_shape sh
         }
         free(random);
     }
-    c->lse = malloc((size_t)(s->batch * s->heads * s->query_len) * sizeof *c->lse);
+    c->lse = (float *)malloc((size_t)(s->batch * s->heads * s->query_len) * sizeof *c->lse);
     if (!c->lse) abort();
     struct attention_random random = {rng_key(seed, RNG_DROPOUT, 7), 5, 1000 + seed,
                                       s->batch > 1 ? s->batch / 2 : 1};
-    c->tensors = (struct attention_tensors){.q = c->in.data,
-                                            .k = packed_slice(kv, part),
-                                            .v = packed_slice(kv, part + 1),
-                                            .key_mask = c->mask,
-                                            .bias_table = c->bias,
-                                            .o = c->out.data,
-                                            .lse = c->lse,
-                                            .dout = c->dout.data,
-                                            .dq = c->din.data,
-                                            .dk = packed_slice(dkv, part),
-                                            .dv = packed_slice(dkv, part + 1),
-                                            .dbias_table = c->dbias,
-                                            .random = random};
+    struct attention_tensors *t = &c->tensors;
+    t->q = c->in.data;
+    t->k = packed_slice(kv, part);
+    t->v = packed_slice(kv, part + 1);
+    t->key_mask = c->mask;
+    t->bias_table = c->bias;
+    t->o = c->out.data;
+    t->lse = c->lse;
+    t->dout = c->dout.data;
+    t->dq = c->din.data;
+    t->dk = packed_slice(dkv, part);
+    t->dv = packed_slice(dkv, part + 1);
+    t->dbias_table = c->dbias;
+    t->random = random;
     size_t size = attention_scratch_size(s, CASE_THREADS);
     c->scratch = aligned_alloc(64, size); /* a multiple of 64 */
     if (!c->scratch) abort();

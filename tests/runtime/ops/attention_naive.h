@@ -24,7 +24,7 @@ struct naive {
 
 static inline double *naive_zeros(int64_t count)
 {
-    double *data = calloc((size_t)(count > 0 ? count : 1), sizeof *data);
+    double *data = (double *)calloc((size_t)(count > 0 ? count : 1), sizeof *data);
     if (!data) abort();
     return data;
 }
