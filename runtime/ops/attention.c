@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "runtime/ops/attention_kernel.h"
+#include "runtime/ops/attention_node.h"
 #include "runtime/ops/ops_impl.h"
 
 enum packing { PACK_QKV = 1, PACK_Q_KV = 2, PACK_Q_K_V = 3 }; /* also the number of tensors */
@@ -160,11 +160,10 @@ static void unpack(const struct attention_attrs *attrs, const struct attention_s
     }
 }
 
-static struct attention_tensors attention_tensors(const struct kernel *kernel,
-                                                  const struct attention_attrs *attrs,
-                                                  const struct attention_shape *s,
-                                                  const struct run_context *run)
+void attention_node_tensors(const struct kernel *kernel, const struct attention_shape *s,
+                            const struct run_context *run, struct attention_tensors *tensors)
 {
+    const struct attention_attrs *attrs = NODE_ATTRS(kernel->node, struct attention_attrs);
     struct attention_tensors t = {
         .key_mask = attrs->has_mask ? kernel->in[mask_index(attrs)] : NULL,
         .bias_table = attrs->has_bias ? kernel->in[bias_index(attrs)] : NULL,
@@ -181,7 +180,27 @@ static struct attention_tensors attention_tensors(const struct kernel *kernel,
     t.q = q;
     t.k = k;
     t.v = v;
-    return t;
+    if (kernel->node->op == &op_row_attention) {
+        t.o = kernel->out[0];
+        t.lse = kernel->out[1];
+    } else {
+        int at = num_attention_inputs(attrs);
+        t.o = kernel->in[at];
+        t.lse = kernel->in[at + 1];
+        t.dout = kernel->in[at + 2];
+        unpack(attrs, s, kernel->out, &t.dq, &t.dk, &t.dv);
+        t.dbias_table = attrs->has_bias ? kernel->out[attrs->packing] : NULL;
+    }
+    *tensors = t;
+}
+
+void attention_node_describe(const struct node *node, struct attention_shape *shape, bool *has_mask,
+                             bool *has_bias)
+{
+    const struct attention_attrs *attrs = NODE_ATTRS(node, struct attention_attrs);
+    *shape = describe(node);
+    *has_mask = attrs->has_mask;
+    *has_bias = attrs->has_bias;
 }
 
 static enum status attention_prepare(struct kernel *kernel)
@@ -202,11 +221,9 @@ static void attention_release(struct kernel *kernel)
 
 static enum status attention_run(struct kernel *kernel, const struct run_context *run)
 {
-    const struct attention_attrs *attrs = NODE_ATTRS(kernel->node, struct attention_attrs);
     const struct attention_shape *shape = kernel->state;
-    struct attention_tensors t = attention_tensors(kernel, attrs, shape, run);
-    t.o = kernel->out[0];
-    t.lse = kernel->out[1];
+    struct attention_tensors t;
+    attention_node_tensors(kernel, shape, run, &t);
     attention_forward(shape, &t, kernel->num_threads);
     return STATUS_OK;
 }
@@ -268,15 +285,9 @@ static bool attention_grad_infer(struct graph *graph, struct node *node)
 
 static enum status attention_grad_run(struct kernel *kernel, const struct run_context *run)
 {
-    const struct attention_attrs *attrs = NODE_ATTRS(kernel->node, struct attention_attrs);
     const struct attention_shape *shape = kernel->state;
-    struct attention_tensors t = attention_tensors(kernel, attrs, shape, run);
-    int at = num_attention_inputs(attrs);
-    t.o = kernel->in[at];
-    t.lse = kernel->in[at + 1];
-    t.dout = kernel->in[at + 2];
-    unpack(attrs, shape, kernel->out, &t.dq, &t.dk, &t.dv);
-    t.dbias_table = attrs->has_bias ? kernel->out[attrs->packing] : NULL;
+    struct attention_tensors t;
+    attention_node_tensors(kernel, shape, run, &t);
     attention_backward(shape, &t, kernel->num_threads);
     return STATUS_OK;
 }

@@ -14,6 +14,8 @@
 #include "runtime/ops/attention_cuda.h"
 #include "runtime/ops/attention_exact.cuh"
 #include "runtime/ops/attention_forward.cuh"
+#include "runtime/ops/attention_node.h"
+#include "runtime/ops/ops_cuda.h"
 
 typedef void (*attention_kernel_function)(const struct attention_problem);
 
@@ -116,23 +118,25 @@ static int row_groups(int dim, bool window, int keys)
 enum exact_pass { EXACT_FORWARD, EXACT_QUERIES, EXACT_KEYS };
 
 template <typename T, int SLOTS>
-static attention_kernel_function find_exact_of(enum exact_pass pass, int *shared_bytes)
+static attention_kernel_function find_exact_of(enum exact_pass pass, int *block_rows,
+                                               int *shared_bytes)
 {
+    *block_rows = exact_sizes<SLOTS>::block_rows;
     *shared_bytes = (int)sizeof(struct exact_backward_shared<SLOTS>);
     if (pass == EXACT_QUERIES) return attention_exact_backward_kernel<T, SLOTS, false>;
     if (pass == EXACT_KEYS) return attention_exact_backward_kernel<T, SLOTS, true>;
-    *shared_bytes =
-        (int)sizeof(float) * (3 * exact_sizes<SLOTS>::tile + EXACT_WARPS * EXACT_ROWS * WARP);
+    *shared_bytes = (int)sizeof(float) * (exact_sizes<SLOTS>::own + 2 * exact_sizes<SLOTS>::tile +
+                                          exact_sizes<SLOTS>::block_rows * WARP);
     return attention_exact_forward_kernel<T, SLOTS>;
 }
 
 template <typename T>
-static attention_kernel_function find_exact(int64_t head_dim, enum exact_pass pass,
+static attention_kernel_function find_exact(int64_t head_dim, enum exact_pass pass, int *block_rows,
                                             int *shared_bytes)
 {
-    if (head_dim <= 32) return find_exact_of<T, 1>(pass, shared_bytes);
-    if (head_dim <= 64) return find_exact_of<T, 2>(pass, shared_bytes);
-    return find_exact_of<T, 8>(pass, shared_bytes);
+    if (head_dim <= 32) return find_exact_of<T, 1>(pass, block_rows, shared_bytes);
+    if (head_dim <= 64) return find_exact_of<T, 2>(pass, block_rows, shared_bytes);
+    return find_exact_of<T, 8>(pass, block_rows, shared_bytes);
 }
 
 /* ---- cutting ---- */
@@ -332,10 +336,11 @@ static void plan_exact(struct attention_launch *launch, const struct attention_s
                        enum exact_pass pass, bool has_bias)
 {
     struct attention_problem p = base_problem(s);
-    p.row_blocks = (int)ceil_div(pass == EXACT_KEYS ? p.nk : p.nq, WARP);
     int bytes = 0;
-    attention_kernel_function function = s->bf16 ? find_exact<uint16_t>(s->head_dim, pass, &bytes)
-                                                 : find_exact<float>(s->head_dim, pass, &bytes);
+    attention_kernel_function function =
+        s->bf16 ? find_exact<uint16_t>(s->head_dim, pass, &p.block_rows, &bytes)
+                : find_exact<float>(s->head_dim, pass, &p.block_rows, &bytes);
+    p.row_blocks = (int)ceil_div(pass == EXACT_KEYS ? p.nk : p.nq, p.block_rows);
     bool gradient = pass == EXACT_QUERIES && has_bias;
     if (gradient) bytes += EXACT_WARPS * p.table * (int)sizeof(float);
     set_launch(launch, function, &p, EXACT_WARPS, bytes);
@@ -441,7 +446,7 @@ static bool is_aligned(const void *p)
 
 extern "C" enum status attention_cuda_run(const struct attention_cuda *plan,
                                           const struct attention_tensors *t,
-                                          const struct attention_run *run, void *stream_handle)
+                                          const struct cuda_values *values, void *stream_handle)
 {
     cudaStream_t stream = static_cast<cudaStream_t>(stream_handle);
     CHECK(!plan->tensor_cores ||
@@ -454,7 +459,7 @@ extern "C" enum status attention_cuda_run(const struct attention_cuda *plan,
         const struct attention_launch *launch = &plan->launch[i];
         struct attention_problem p = launch->problem;
         p.tensors = *t;
-        p.run = run;
+        p.values = values;
         p.delta = delta;
         p.partial = partial;
         TRY(CUDA_LAUNCH(launch->function, (unsigned)launch->blocks, (unsigned)launch->threads,
@@ -467,3 +472,51 @@ extern "C" enum status attention_cuda_run(const struct attention_cuda *plan,
                        REDUCE_SLICES * WARP, 0, stream, partial, (int)plan->slots, heads, p->table,
                        t->dbias_table);
 }
+
+/* ---- ops ---- */
+
+static enum status prepare_pass(struct kernel *kernel, bool backward)
+{
+    struct attention_shape shape;
+    bool has_mask = false;
+    bool has_bias = false;
+    struct attention_cuda *plan = NULL;
+    attention_node_describe(kernel->node, &shape, &has_mask, &has_bias);
+    TRY(attention_cuda_create(&shape, has_mask, has_bias, backward, &plan));
+    kernel->state = plan;
+    kernel->scratch_size = attention_cuda_scratch(plan);
+    return STATUS_OK;
+}
+
+static enum status attention_prepare_cuda(struct kernel *kernel)
+{
+    return prepare_pass(kernel, false);
+}
+
+static enum status attention_grad_prepare_cuda(struct kernel *kernel)
+{
+    return prepare_pass(kernel, true);
+}
+
+static enum status attention_run_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    const struct attention_cuda *plan = static_cast<const struct attention_cuda *>(kernel->state);
+    struct run_context context;
+    memset(&context, 0, sizeof context);
+    context.seed = run->seed;
+    struct attention_tensors tensors;
+    attention_node_tensors(kernel, &plan->launch[0].problem.shape, &context, &tensors);
+    return attention_cuda_run(plan, &tensors, run->values, run->stream);
+}
+
+static void attention_release_cuda(struct kernel *kernel)
+{
+    struct attention_cuda *plan = static_cast<struct attention_cuda *>(kernel->state);
+    attention_cuda_destroy(&plan);
+    kernel->state = NULL;
+}
+
+const struct cuda_op cuda_op_attention = {&op_row_attention, attention_prepare_cuda,
+                                          attention_run_cuda, attention_release_cuda, NULL};
+const struct cuda_op cuda_op_attention_grad = {&op_row_attention_grad, attention_grad_prepare_cuda,
+                                               attention_run_cuda, attention_release_cuda, NULL};

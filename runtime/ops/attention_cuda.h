@@ -8,6 +8,7 @@
 #ifndef WEFT_RUNTIME_OPS_ATTENTION_CUDA_H
 #define WEFT_RUNTIME_OPS_ATTENTION_CUDA_H
 
+#include "runtime/backend/cuda/cuda_op.h"
 #include "runtime/ops/attention_kernel.h"
 
 #ifdef __cplusplus
@@ -15,12 +16,6 @@ extern "C" {
 #endif
 
 struct attention_cuda;
-
-/* What changes from run to run, in device memory: a captured graph reads it anew every time. */
-struct attention_run {
-    uint64_t step;
-    uint64_t sample_base;
-};
 
 /*
  * Chooses kernels for a checked shape, for the forward or the backward, on the current device.
@@ -35,13 +30,13 @@ void attention_cuda_destroy(struct attention_cuda **plan);
 size_t attention_cuda_scratch(const struct attention_cuda *plan);
 
 /*
- * Launches the kernels on `stream` (a cudaStream_t). All tensors and `run` are in device memory and
- * aligned to 16 bytes; random.step and random.sample_base are not read, `run` is (NULL without
- * dropout). Not collective.
+ * Launches the kernels on `stream` (a cudaStream_t). All tensors and `values` are in device memory,
+ * tensors aligned to 16 bytes; random.step and random.sample_base are not read, `values` is (NULL
+ * without dropout). Not collective.
  */
 enum status attention_cuda_run(const struct attention_cuda *plan,
                                const struct attention_tensors *tensors,
-                               const struct attention_run *run, void *stream);
+                               const struct cuda_values *values, void *stream);
 
 #ifdef __cplusplus
 }

@@ -29,24 +29,24 @@ struct attention_layout {
 struct attention_problem {
     struct attention_shape shape;
     struct attention_tensors tensors;
-    const struct attention_run *run; /* device memory */
-    float *delta;                    /* [batch, heads, query_len] sum over keys of p dp */
-    float *partial;                  /* [slots, heads, table] sums of the bias gradient */
-    int nq, nk;                      /* queries and keys of a place */
-    int windows, across;             /* windows of a batch row, and in one row of windows */
-    int table;                       /* rows of the bias table, 0 without windows */
-    int places;                      /* batch * windows */
-    int group;                       /* places that a block computes one after another */
-    int row_blocks;                  /* blocks that share the rows of a place */
-    int block_rows;                  /* rows of each */
-    int query_rows, key_rows;        /* that fit in shared memory; multiples of 16 */
-    int scores_stride;               /* elements */
-    bool want_rows, want_columns;    /* backward: compute dq and delta; dk and dv */
-    float scale2;                    /* scale * log2(e) */
-    float mask2;                     /* mask_value * log2(e) */
-    float shift2;                    /* ATTENTION_SHIFT_MASK * log2(e) */
-    uint32_t drop_below;             /* dropout: a word below this drops */
-    float keep_scale;                /* 1 / (1 - dropout) */
+    const struct cuda_values *values; /* device memory */
+    float *delta;                     /* [batch, heads, query_len] sum over keys of p dp */
+    float *partial;                   /* [slots, heads, table] sums of the bias gradient */
+    int nq, nk;                       /* queries and keys of a place */
+    int windows, across;              /* windows of a batch row, and in one row of windows */
+    int table;                        /* rows of the bias table, 0 without windows */
+    int places;                       /* batch * windows */
+    int group;                        /* places that a block computes one after another */
+    int row_blocks;                   /* blocks that share the rows of a place */
+    int block_rows;                   /* rows of each */
+    int query_rows, key_rows;         /* that fit in shared memory; multiples of 16 */
+    int scores_stride;                /* elements */
+    bool want_rows, want_columns;     /* backward: compute dq and delta; dk and dv */
+    float scale2;                     /* scale * log2(e) */
+    float mask2;                      /* mask_value * log2(e) */
+    float shift2;                     /* ATTENTION_SHIFT_MASK * log2(e) */
+    uint32_t drop_below;              /* dropout: a word below this drops */
+    float keep_scale;                 /* 1 / (1 - dropout) */
     struct attention_layout at;
 };
 
@@ -166,33 +166,15 @@ static __device__ __forceinline__ bool is_hidden(const struct attention_problem 
     return applies && (mark || (causal && j > i));
 }
 
-/* rng_at of runtime/base/rng.h. */
-static __device__ __forceinline__ struct rng_block
-attention_rng_at(struct rng_key key, uint64_t step, uint64_t sample, uint32_t block)
-{
-    struct rng_block c = {{block, (uint32_t)sample, (uint32_t)(sample >> 32), (uint32_t)step}};
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        uint32_t a = __umulhi(0xD2511F53u, c.word[0]);
-        uint32_t b = __umulhi(0xCD9E8D57u, c.word[2]);
-        struct rng_block next = {{b ^ c.word[1] ^ key.word[0], 0xCD9E8D57u * c.word[2],
-                                  a ^ c.word[3] ^ key.word[1], 0xD2511F53u * c.word[0]}};
-        c = next;
-        key.word[0] += 0x9E3779B9u;
-        key.word[1] += 0xBB67AE85u;
-    }
-    return c;
-}
-
 /* Whether dropout keeps the weight of key j for the query at `token`. */
 static __device__ __forceinline__ bool is_kept(const struct attention_problem &p,
                                                const struct attention_place &at, int token, int j)
 {
     const struct attention_random *random = &p.tensors.random;
     int copy = at.b / (int)random->samples;
-    uint64_t sample = p.run->sample_base + (uint64_t)(at.b - copy * (int)random->samples);
+    uint64_t sample = p.values->sample_base + (uint64_t)(at.b - copy * (int)random->samples);
     int64_t e = ((copy * p.shape.heads + at.head) * p.shape.query_len + token) * p.nk + j;
-    struct rng_block block = attention_rng_at(random->key, p.run->step, sample, (uint32_t)(e / 4));
+    struct rng_block block = rng_at(random->key, p.values->step, sample, (uint32_t)(e / 4));
     int at_word = (int)e & 3;
     uint32_t word = at_word < 2 ? (at_word == 0 ? block.word[0] : block.word[1])
                                 : (at_word == 2 ? block.word[2] : block.word[3]);

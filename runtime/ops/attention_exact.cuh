@@ -3,7 +3,7 @@
  * CPU's up to the order of sums, and for bf16 tensors whose head size or layout the tensor-core
  * kernels do not take. Every size and feature of attention_kernel.h.
  *
- * A warp owns EXACT_ROWS rows (queries, or keys where dk and dv are computed), and meets the rows
+ * A warp owns some rows (queries, or keys where dk and dv are computed), and meets the rows
  * of the other side 32 at a time in shared memory: a lane computes the products with one of them.
  * Then lanes change roles, to one channel each, and sum over the 32. As in attention_backward.cuh
  * each sum belongs to one warp, and what is needed in another direction is computed again.
@@ -13,13 +13,16 @@
 
 #include "runtime/ops/attention_device.cuh"
 
-enum { EXACT_ROWS = 8, EXACT_WARPS = 4, EXACT_THREADS = EXACT_WARPS * WARP };
+enum { EXACT_WARPS = 4, EXACT_THREADS = EXACT_WARPS * WARP };
 
 /* Row strides in shared memory: of rows read whole by one lane each, four floats more than the
  * padded head size, so that lanes meet different banks. */
 template <int SLOTS> struct exact_sizes {
     static constexpr int stride = SLOTS * WARP + 4;
     static constexpr int tile = WARP * stride;
+    static constexpr int rows = SLOTS > 2 ? 4 : 8; /* that a warp owns */
+    static constexpr int block_rows = EXACT_WARPS * rows;
+    static constexpr int own = block_rows * stride;
 };
 
 /* Copies head rows to shared memory as f32, zeros where there are none: rows [first, first + rows)
@@ -51,14 +54,14 @@ static __device__ __forceinline__ void exact_products(const struct attention_pro
 {
     const int stride = exact_sizes<SLOTS>::stride;
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         product[r] = 0.0f;
     }
     for (int d = 0; d < (int)p.shape.head_dim; d += 4) {
         float other[4];
         load_pack(tile + lane_id() * stride + d, other);
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             float own[4];
             load_pack(rows + r * stride + d, own);
 #pragma unroll
@@ -69,7 +72,7 @@ static __device__ __forceinline__ void exact_products(const struct attention_pro
     }
 }
 
-/* sum[r][slot] += weights [EXACT_ROWS, 32] x tile, for this lane's channels. */
+/* sum[r][slot] += weights [exact_sizes<SLOTS>::rows, 32] x tile, for this lane's channels. */
 template <int SLOTS>
 static __device__ __forceinline__ void exact_weigh(const float *weights, const float *tile,
                                                    float (*sum)[SLOTS])
@@ -85,7 +88,7 @@ static __device__ __forceinline__ void exact_weigh(const float *weights, const f
             }
         }
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             float weight[4];
             load_pack(weights + r * WARP + n, weight);
 #pragma unroll
@@ -108,7 +111,7 @@ exact_store(const struct attention_problem &p, const struct attention_place &at,
 {
     T *target = static_cast<T *>(tensor);
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         if (first + r >= count) break;
         int64_t to = place_of(p, stride, at, find_position(p, at, first + r).token);
 #pragma unroll
@@ -177,7 +180,7 @@ static __device__ __forceinline__ float exact_score(const struct attention_probl
 }
 
 /* Bit r: dropout keeps the weight of own row first + r and this lane's row. */
-template <bool KEYS>
+template <int SLOTS, bool KEYS>
 static __device__ __forceinline__ uint32_t exact_kept(const struct attention_problem &p,
                                                       const struct attention_place &at, int first,
                                                       const struct exact_row &other)
@@ -185,7 +188,7 @@ static __device__ __forceinline__ uint32_t exact_kept(const struct attention_pro
     if (p.shape.dropout == 0) return 0;
     uint32_t kept = 0;
 #pragma unroll 1
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         int i = KEYS ? other.at : first + r;
         int j = KEYS ? first + r : other.at;
         if (i >= p.nq || j >= p.nk) continue;
@@ -219,23 +222,24 @@ static __global__ void __launch_bounds__(EXACT_THREADS)
     KERNEL_SHARED(float, shared);
     const int stride = exact_sizes<SLOTS>::stride;
     float *q = shared;
-    float *k = q + exact_sizes<SLOTS>::tile;
+    float *k = q + exact_sizes<SLOTS>::own;
     float *v = k + exact_sizes<SLOTS>::tile;
     int warp = (int)threadIdx.x / WARP;
-    float *weights = v + exact_sizes<SLOTS>::tile + warp * EXACT_ROWS * WARP;
+    float *weights = v + exact_sizes<SLOTS>::tile + warp * exact_sizes<SLOTS>::rows * WARP;
     int head = (int)(blockIdx.x % (unsigned)p.shape.heads);
     int rest = (int)(blockIdx.x / (unsigned)p.shape.heads);
-    int row0 = rest % p.row_blocks * WARP;
+    int row0 = rest % p.row_blocks * exact_sizes<SLOTS>::block_rows;
     struct attention_place at = enter_place(p, head, rest / p.row_blocks);
     exact_enter(p, &at);
-    exact_load<T, SLOTS>(p, at, p.tensors.q, p.shape.q, row0, WARP, p.nq, q);
-    int first = row0 + warp * EXACT_ROWS;
-    float o[EXACT_ROWS][SLOTS];
-    float top[EXACT_ROWS];
-    float sum[EXACT_ROWS]; /* of this lane's keys */
-    struct exact_row query[EXACT_ROWS];
+    exact_load<T, SLOTS>(p, at, p.tensors.q, p.shape.q, row0, exact_sizes<SLOTS>::block_rows, p.nq,
+                         q);
+    int first = row0 + warp * exact_sizes<SLOTS>::rows;
+    float o[exact_sizes<SLOTS>::rows][SLOTS];
+    float top[exact_sizes<SLOTS>::rows];
+    float sum[exact_sizes<SLOTS>::rows]; /* of this lane's keys */
+    struct exact_row query[exact_sizes<SLOTS>::rows];
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         query[r] = exact_query(p, at, first + r, false);
         top[r] = -INFINITY;
         sum[r] = 0.0f;
@@ -249,12 +253,12 @@ static __global__ void __launch_bounds__(EXACT_THREADS)
         exact_load<T, SLOTS>(p, at, p.tensors.k, p.shape.k, key0, WARP, p.nk, k);
         exact_load<T, SLOTS>(p, at, p.tensors.v, p.shape.v, key0, WARP, p.nk, v);
         __syncthreads();
-        float s[EXACT_ROWS];
-        exact_products<SLOTS>(p, q + warp * EXACT_ROWS * stride, k, s);
+        float s[exact_sizes<SLOTS>::rows];
+        exact_products<SLOTS>(p, q + warp * exact_sizes<SLOTS>::rows * stride, k, s);
         struct exact_row key = exact_key(p, at, key0 + lane_id());
-        uint32_t kept = exact_kept<false>(p, at, first, key);
+        uint32_t kept = exact_kept<SLOTS, false>(p, at, first, key);
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             float score = key.real ? exact_score(p, at, s[r], query[r], key) : -INFINITY;
             float most = fmaxf(top[r], score);
 #pragma unroll
@@ -277,9 +281,9 @@ static __global__ void __launch_bounds__(EXACT_THREADS)
         exact_weigh<SLOTS>(weights, v, o);
         __syncwarp();
     }
-    float scale[EXACT_ROWS];
+    float scale[exact_sizes<SLOTS>::rows];
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         float total = warp_sum(sum[r]);
         scale[r] = 1.0f / total;
         if (query[r].real && lane_id() == 0) {
@@ -295,10 +299,10 @@ static __global__ void __launch_bounds__(EXACT_THREADS)
 /* Shared memory of the backward: own rows of two tensors, 32 rows of the other side's, weights and
  * their gradients. */
 template <int SLOTS> struct exact_backward_shared {
-    float own[2][WARP * exact_sizes<SLOTS>::stride];
-    float other[2][WARP * exact_sizes<SLOTS>::stride];
-    float weights[EXACT_WARPS][EXACT_ROWS * WARP];
-    float slopes[EXACT_WARPS][EXACT_ROWS * WARP];
+    float own[2][exact_sizes<SLOTS>::own];
+    float other[2][exact_sizes<SLOTS>::tile];
+    float weights[EXACT_WARPS][exact_sizes<SLOTS>::rows * WARP];
+    float slopes[EXACT_WARPS][exact_sizes<SLOTS>::rows * WARP];
 };
 
 /* The weight of a pair, 0 where one of the two is past the end. */
@@ -324,16 +328,16 @@ exact_delta(const struct attention_problem &p, const struct attention_place &at,
 {
     const int stride = exact_sizes<SLOTS>::stride;
     int warp = (int)threadIdx.x / WARP;
-    const float *q = shared->own[0] + warp * EXACT_ROWS * stride;
-    const float *dout = shared->own[1] + warp * EXACT_ROWS * stride;
+    const float *q = shared->own[0] + warp * exact_sizes<SLOTS>::rows * stride;
+    const float *dout = shared->own[1] + warp * exact_sizes<SLOTS>::rows * stride;
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         delta[r] = 0.0f;
     }
     if (from_output) {
         const T *o = static_cast<const T *>(p.tensors.o);
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             if (!query[r].real) break;
             int64_t from = place_of(p, p.shape.o, at, query[r].position.token);
 #pragma unroll
@@ -352,21 +356,21 @@ exact_delta(const struct attention_problem &p, const struct attention_place &at,
         exact_load<T, SLOTS>(p, at, p.tensors.k, p.shape.k, key0, WARP, p.nk, shared->other[0]);
         exact_load<T, SLOTS>(p, at, p.tensors.v, p.shape.v, key0, WARP, p.nk, shared->other[1]);
         __syncthreads();
-        float product[EXACT_ROWS];
-        float slope[EXACT_ROWS];
+        float product[exact_sizes<SLOTS>::rows];
+        float slope[exact_sizes<SLOTS>::rows];
         exact_products<SLOTS>(p, q, shared->other[0], product);
         exact_products<SLOTS>(p, dout, shared->other[1], slope);
         struct exact_row key = exact_key(p, at, key0 + lane_id());
-        uint32_t kept = exact_kept<false>(p, at, query[0].at, key);
+        uint32_t kept = exact_kept<SLOTS, false>(p, at, query[0].at, key);
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             float weight = exact_weight(p, at, query[r], key, product[r]);
             if (p.shape.dropout > 0) weight *= kept >> r & 1 ? p.keep_scale : 0.0f;
             delta[r] = fmaf(weight, slope[r], delta[r]);
         }
     }
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         delta[r] = warp_sum(delta[r]);
     }
 }
@@ -378,28 +382,29 @@ exact_backward_place(const struct attention_problem &p, const struct attention_p
                      struct exact_backward_shared<SLOTS> *shared, float *table)
 {
     const int stride = exact_sizes<SLOTS>::stride;
+    const int block_rows = exact_sizes<SLOTS>::block_rows;
     const struct attention_tensors &t = p.tensors;
     const struct attention_shape &s = p.shape;
     int warp = (int)threadIdx.x / WARP;
-    int first = row0 + warp * EXACT_ROWS;
+    int first = row0 + warp * exact_sizes<SLOTS>::rows;
     int own_count = KEYS ? p.nk : p.nq;
     int other_count = KEYS ? p.nq : p.nk;
     float *weights = shared->weights[warp];
     float *slopes = shared->slopes[warp];
     __syncthreads();
-    exact_load<T, SLOTS>(p, at, KEYS ? t.k : t.q, KEYS ? s.k : s.q, row0, WARP, own_count,
+    exact_load<T, SLOTS>(p, at, KEYS ? t.k : t.q, KEYS ? s.k : s.q, row0, block_rows, own_count,
                          shared->own[0]);
-    exact_load<T, SLOTS>(p, at, KEYS ? t.v : t.dout, KEYS ? s.v : s.dout, row0, WARP, own_count,
-                         shared->own[1]);
+    exact_load<T, SLOTS>(p, at, KEYS ? t.v : t.dout, KEYS ? s.v : s.dout, row0, block_rows,
+                         own_count, shared->own[1]);
     __syncthreads();
-    float delta[EXACT_ROWS];
-    float by_slope[EXACT_ROWS][SLOTS];  /* dq or dk */
-    float by_weight[EXACT_ROWS][SLOTS]; /* dv */
-    float scale[EXACT_ROWS];
-    float one[EXACT_ROWS];
-    struct exact_row own[EXACT_ROWS];
+    float delta[exact_sizes<SLOTS>::rows];
+    float by_slope[exact_sizes<SLOTS>::rows][SLOTS];  /* dq or dk */
+    float by_weight[exact_sizes<SLOTS>::rows][SLOTS]; /* dv */
+    float scale[exact_sizes<SLOTS>::rows];
+    float one[exact_sizes<SLOTS>::rows];
+    struct exact_row own[exact_sizes<SLOTS>::rows];
 #pragma unroll
-    for (int r = 0; r < EXACT_ROWS; r++) {
+    for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
         own[r] = KEYS ? exact_key(p, at, first + r) : exact_query(p, at, first + r, true);
         scale[r] = s.scale;
         one[r] = 1.0f;
@@ -411,7 +416,7 @@ exact_backward_place(const struct attention_problem &p, const struct attention_p
     if (!KEYS) {
         exact_delta<T, SLOTS>(p, at, own, shared, !s.bf16, delta);
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             if (lane_id() || !own[r].real) continue;
             p.delta[row_of(p, at, own[r].position.token)] = delta[r];
         }
@@ -423,20 +428,20 @@ exact_backward_place(const struct attention_problem &p, const struct attention_p
         exact_load<T, SLOTS>(p, at, KEYS ? t.dout : t.v, KEYS ? s.dout : s.v, other0, WARP,
                              other_count, shared->other[1]);
         __syncthreads();
-        float product[EXACT_ROWS];
-        float slope[EXACT_ROWS];
-        exact_products<SLOTS>(p, shared->own[0] + warp * EXACT_ROWS * stride, shared->other[0],
-                              product);
-        exact_products<SLOTS>(p, shared->own[1] + warp * EXACT_ROWS * stride, shared->other[1],
-                              slope);
+        float product[exact_sizes<SLOTS>::rows];
+        float slope[exact_sizes<SLOTS>::rows];
+        exact_products<SLOTS>(p, shared->own[0] + warp * exact_sizes<SLOTS>::rows * stride,
+                              shared->other[0], product);
+        exact_products<SLOTS>(p, shared->own[1] + warp * exact_sizes<SLOTS>::rows * stride,
+                              shared->other[1], slope);
         int at_lane = other0 + lane_id();
         struct exact_row other =
             KEYS ? exact_query(p, at, at_lane, true) : exact_key(p, at, at_lane);
-        uint32_t kept = exact_kept<KEYS>(p, at, first, other);
+        uint32_t kept = exact_kept<SLOTS, KEYS>(p, at, first, other);
         float other_delta = 0.0f;
         if (KEYS && other.real) other_delta = p.delta[row_of(p, at, other.position.token)];
 #pragma unroll
-        for (int r = 0; r < EXACT_ROWS; r++) {
+        for (int r = 0; r < exact_sizes<SLOTS>::rows; r++) {
             const struct exact_row &query = KEYS ? other : own[r];
             const struct exact_row &key = KEYS ? own[r] : other;
             float weight = exact_weight(p, at, query, key, product[r]);
@@ -470,7 +475,7 @@ static __global__ void __launch_bounds__(EXACT_THREADS)
     float *tables = reinterpret_cast<float *>(memory + sizeof *shared);
     int head = (int)(blockIdx.x % (unsigned)p.shape.heads);
     int slot = (int)(blockIdx.x / (unsigned)p.shape.heads);
-    int row0 = slot % p.row_blocks * WARP;
+    int row0 = slot % p.row_blocks * exact_sizes<SLOTS>::block_rows;
     int place0 = slot / p.row_blocks * p.group;
     bool want_dbias = !KEYS && p.tensors.dbias_table;
     float *table = want_dbias ? tables + (int)threadIdx.x / WARP * p.table : nullptr;
