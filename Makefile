@@ -74,7 +74,9 @@ endif
 GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a)
 NVCCFLAGS := -std=c++17 -O3 -lineinfo -I. $(GENCODE) -DWEFT_CUDA=1 -Werror all-warnings \
   -Xcompiler -Wall,-Wextra,-Werror -MMD -MP
-LDLIBS += -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++
+CUDA_LIBS := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib -lcublasLt \
+  -lcudart_static -ldl -lrt -lstdc++
+LDLIBS += $(CUDA_LIBS)
 endif
 
 # ---- building ----------------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ EMULATED_CU := $(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null))
 EMULATED_CPP := $(sort $(wildcard tests/cuda/emulator/*.cpp))
 EMULATED_OBJECTS := $(EMULATED_C:%=$(EMULATED)/%.o) $(EMULATED_CU:%=$(EMULATED)/%.o) $(EMULATED_CPP:%=$(EMULATED)/%.o)
 EMULATED_LIBRARY := $(EMULATED)/libweft.a
-EMULATED_LDLIBS := $(filter-out -lcudart_static -L$(CUDA_HOME)/%,$(LDLIBS))
+EMULATED_LDLIBS := $(filter-out $(CUDA_LIBS),$(LDLIBS))
 
 $(EMULATED)/%.c.o: %.c $(FLAGS_FILE)
 	@mkdir -p $(@D)

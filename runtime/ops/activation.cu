@@ -1,5 +1,6 @@
 /* Elementwise functions on a GPU; activation.c says what they are. */
 #include "runtime/ops/elementwise.cuh"
+#include "runtime/ops/gelu.cuh"
 
 /* The functions of CUDA's library (erff, expf, tanhf) are good to 2 units in the last place. */
 static __device__ __forceinline__ float sigmoid_of(float x)
@@ -39,11 +40,13 @@ static __device__ __forceinline__ float sigmoid_of(float x)
     const struct cuda_op cuda_op_##name_##_grad = {&op_row_##name_##_grad, NULL,                   \
                                                    name_##_grad_cuda, NULL, NULL};
 
-/* 1 / sqrt(2), and 1 / sqrt(2 pi). */
-#define ROOT_HALF 0.70710678f
-#define DENSITY   0.39894228f
+static enum status gelu_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    return map_kernel_call<1, 1>(kernel, run, gelu_function());
+}
 
-ONE_INPUT(gelu, 0.5f * x * (1.0f + erff(x * ROOT_HALF)))
+const struct cuda_op cuda_op_gelu = {&op_row_gelu, NULL, gelu_cuda, NULL, NULL};
+
 GRADIENT(gelu, d *(0.5f * (1.0f + erff(x * ROOT_HALF)) + x * DENSITY * expf(-0.5f * x * x)))
 ONE_INPUT(quick_gelu, x *sigmoid_of(1.702f * x))
 GRADIENT(quick_gelu, d *sigmoid_of(1.702f * x) * (1.0f + 1.702f * x * sigmoid_of(-1.702f * x)))

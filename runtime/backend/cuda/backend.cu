@@ -344,6 +344,7 @@ static enum status enqueue(struct executor *e, enum kind kind)
     run.values = s->values;
     run.fault = s->fault;
     run.seed = e->options.seed;
+    run.rank = e->options.comm ? e->options.comm->rank : 0;
     run.accumulate = kind == KIND_STEP_ADDING;
     run.host = &s->host;
     if (kind != KIND_UPDATE) {

@@ -1,0 +1,60 @@
+/*
+ * Matrix products on cuBLASLt: c[M,N] = a[M,K] b[K,N] (+ bias[N]) (+ c), row-major, batched or not.
+ *
+ * f32 and bf16 operands accumulate in f32. The library's descriptors and its choice of an algorithm
+ * are made at the first run, when the alignment of the pointers is known, and kept for the product;
+ * equal products ask once. Reductions that depend on the order of arrival are excluded, so results
+ * are the same bits every time.
+ *
+ * GELU is not an epilogue here: the library's is the tanh form, ours is exact.
+ */
+#ifndef WEFT_RUNTIME_BACKEND_CUDA_MATMUL_H
+#define WEFT_RUNTIME_BACKEND_CUDA_MATMUL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/status.h"
+#include "runtime/graph/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct CUstream_st;
+struct cuda_matmul;
+
+struct cuda_matmul_spec {
+    int64_t batch; /* 1: a plain product */
+    int64_t m, n, k;
+    bool transpose_a; /* a is stored [K,M] */
+    bool transpose_b; /* b is stored [N,K] */
+    enum dtype dtype_ab, dtype_c;
+    bool bias; /* f32 [N]; rounded to bf16 where c is bf16, which is what the library adds */
+};
+
+/* f32 products in TF32 (10 bits of mantissa) from now on; the start is false. */
+void cuda_matmul_allow_tf32(bool allow);
+
+/* *scratch_size receives the bytes that a run needs. Errors: STATUS_NO_MEMORY. */
+enum status cuda_matmul_create(struct cuda_matmul **matmul, const struct cuda_matmul_spec *spec,
+                               size_t *scratch_size);
+void cuda_matmul_destroy(struct cuda_matmul **matmul);
+
+/* Device pointers, scratch of the size that was asked for. With `add` adds to what c holds. Errors:
+ * STATUS_UNSUPPORTED when the library has no algorithm, STATUS_INTERNAL. */
+struct cuda_matmul_run {
+    const void *a, *b;
+    const float *bias;
+    void *c;
+    void *scratch;
+    bool add;
+    struct CUstream_st *stream;
+};
+enum status cuda_matmul_run(struct cuda_matmul *matmul, const struct cuda_matmul_run *run);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

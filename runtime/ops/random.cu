@@ -1,0 +1,160 @@
+/*
+ * Dropout and drop-path on a GPU: the numbers of runtime/base/rng.h, bit by bit; random.c says what
+ * they are. Step and first sample are read from the values of the run.
+ */
+#include "runtime/base/rng.h"
+#include "runtime/ops/elementwise.cuh"
+
+struct draw {
+    struct rng_key key;
+    const struct cuda_values *values;
+    int64_t per_row, samples;
+    float p, scale;
+};
+
+static struct draw draw_of(const struct kernel *kernel, const struct cuda_run *run)
+{
+    const struct random_attrs *attrs = NODE_ATTRS(kernel->node, struct random_attrs);
+    const struct shape *shape = &kernel->node->inputs[0]->shape;
+    struct draw d = {};
+    d.key = rng_key(run->seed, RNG_DROPOUT, attrs->site);
+    d.values = run->values;
+    d.per_row = shape_span(shape, 1, shape->rank);
+    d.samples = attrs->samples;
+    d.p = attrs->p;
+    d.scale = 1.0f / (1.0f - attrs->p);
+    return d;
+}
+
+/* Whether element `element` of sample `sample` of this rank is kept. A block of four numbers is
+ * drawn when the one in `block` is another. */
+static __device__ __forceinline__ bool is_kept(const struct draw *d, int64_t sample,
+                                               int64_t element, struct rng_block *block,
+                                               int64_t *drawn)
+{
+    if (*drawn != element / 4) {
+        *drawn = element / 4;
+        *block = rng_at(d->key, d->values->step, d->values->sample_base + (uint64_t)sample,
+                        (uint32_t)(element / 4));
+    }
+    uint32_t word = element % 4 == 0   ? block->word[0]
+                    : element % 4 == 1 ? block->word[1]
+                    : element % 4 == 2 ? block->word[2]
+                                       : block->word[3];
+    return rng_uniform(word) >= d->p;
+}
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(MAP_THREADS)
+    dropout_kernel(const T *x, T *y, int64_t count, struct draw d)
+{
+    constexpr int SIZE = pack<T>::size;
+    int64_t begin = ((int64_t)blockIdx.x * MAP_THREADS + threadIdx.x) * SIZE;
+    if (begin >= count) return;
+    int size = count - begin < SIZE ? (int)(count - begin) : SIZE;
+    float v[SIZE];
+    load_some<T, WIDE>(x + begin, size, v);
+    int64_t row = begin / d.per_row;
+    int64_t column = begin - row * d.per_row;
+    struct rng_block block = {};
+    int64_t drawn = -1;
+#pragma unroll
+    for (int i = 0; i < SIZE; i++) {
+        int64_t element = row / d.samples * d.per_row + column;
+        bool kept = is_kept(&d, row % d.samples, element, &block, &drawn);
+        v[i] = kept ? v[i] * d.scale : 0.0f;
+        if (++column == d.per_row) {
+            column = 0;
+            row++;
+            drawn = -1; /* another sample */
+        }
+    }
+    store_some<T, WIDE>(y + begin, size, v);
+}
+
+template <typename T>
+static enum status dropout_typed(const struct kernel *kernel, const struct cuda_run *run)
+{
+    int64_t count = count_of(kernel);
+    if (count == 0) return STATUS_OK;
+    const T *x = (const T *)kernel->in[0];
+    T *y = (T *)kernel->out[0];
+    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * pack<T>::size);
+    if (is_aligned_16(x) && is_aligned_16(y)) {
+        return CUDA_LAUNCH((dropout_kernel<T, true>), blocks, MAP_THREADS, 0, run->stream, x, y,
+                           count, draw_of(kernel, run));
+    }
+    return CUDA_LAUNCH((dropout_kernel<T, false>), blocks, MAP_THREADS, 0, run->stream, x, y, count,
+                       draw_of(kernel, run));
+}
+
+static enum status dropout_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    FOR_FLOAT_TYPE(dtype_of(kernel), return dropout_typed<T>(kernel, run));
+}
+
+const struct cuda_op cuda_op_dropout = {&op_row_dropout, NULL, dropout_cuda, NULL, NULL};
+
+/* ---- drop-path: a draw for each row; x NULL stands for zeros ---- */
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(MAP_THREADS)
+    drop_path_kernel(const T *x, const T *branch, T *y, int64_t count, struct draw d)
+{
+    constexpr int SIZE = pack<T>::size;
+    int64_t begin = ((int64_t)blockIdx.x * MAP_THREADS + threadIdx.x) * SIZE;
+    if (begin >= count) return;
+    int size = count - begin < SIZE ? (int)(count - begin) : SIZE;
+    float v[SIZE] = {};
+    float b[SIZE];
+    if (x) load_some<T, WIDE>(x + begin, size, v);
+    load_some<T, WIDE>(branch + begin, size, b);
+    int64_t drawn_row = -1;
+    bool kept = false;
+#pragma unroll
+    for (int i = 0; i < SIZE; i++) {
+        int64_t row = (begin + i) / d.per_row;
+        if (row != drawn_row) {
+            struct rng_block block = {};
+            int64_t drawn = -1;
+            drawn_row = row;
+            kept = is_kept(&d, row % d.samples, row / d.samples, &block, &drawn);
+        }
+        /* What is dropped may be anything, NaN too. */
+        if (kept) v[i] += b[i] * d.scale;
+    }
+    store_some<T, WIDE>(y + begin, size, v);
+}
+
+template <typename T>
+static enum status drop_path_typed(const struct kernel *kernel, const struct cuda_run *run,
+                                   const T *x, const T *branch)
+{
+    int64_t count = count_of(kernel);
+    if (count == 0) return STATUS_OK;
+    T *y = (T *)kernel->out[0];
+    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * pack<T>::size);
+    if (is_aligned_16(x) && is_aligned_16(branch) && is_aligned_16(y)) {
+        return CUDA_LAUNCH((drop_path_kernel<T, true>), blocks, MAP_THREADS, 0, run->stream, x,
+                           branch, y, count, draw_of(kernel, run));
+    }
+    return CUDA_LAUNCH((drop_path_kernel<T, false>), blocks, MAP_THREADS, 0, run->stream, x, branch,
+                       y, count, draw_of(kernel, run));
+}
+
+static enum status add_drop_path_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    FOR_FLOAT_TYPE(
+        dtype_of(kernel),
+        return drop_path_typed<T>(kernel, run, (const T *)kernel->in[0], (const T *)kernel->in[1]));
+}
+
+static enum status drop_path_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    FOR_FLOAT_TYPE(dtype_of(kernel),
+                   return drop_path_typed<T>(kernel, run, NULL, (const T *)kernel->in[0]));
+}
+
+const struct cuda_op cuda_op_add_drop_path = {&op_row_add_drop_path, NULL, add_drop_path_cuda, NULL,
+                                              NULL};
+const struct cuda_op cuda_op_drop_path = {&op_row_drop_path, NULL, drop_path_cuda, NULL, NULL};

@@ -1,0 +1,14 @@
+/* The cases of tests/runtime/ops/test_ops_product.c with the kernels of the CUDA backend.
+ * timeout=240
+ */
+#define CHECK_DEVICE DEVICE_CUDA
+#include "tests/runtime/ops/cases_product.h"
+#include "tests/runtime/ops/op_check.h"
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    static const struct op_case *const tables[] = {cases_product};
+    static const size_t counts[] = {CASES(cases_product)};
+    return run_cases(argv, "product", tables, counts, 1);
+}
