@@ -133,7 +133,7 @@ $(OUT)/bench/%: $(OUT)/bench/%.o $(LIBRARY)
 # tests in tests/cuda run without a GPU, and without nvcc. C files that ask for WEFT_CUDA are built once more.
 EMULATED := $(OUT)/emulated
 EMULATED_DEFINES := -DWEFT_CUDA=1 -DWEFT_CUDA_EMULATED=1
-EMULATED_CXXFLAGS := -std=c++17 -D_GNU_SOURCE -Itests/cuda/emulator -I. $(OPT_$(CONFIG)) $(WARN) -Wno-unknown-pragmas \
+EMULATED_CXXFLAGS := -std=c++17 -D_GNU_SOURCE -Itests/cuda/emulator -I. $(OPT_$(CONFIG):-O3=-O2) $(WARN) -Wno-unknown-pragmas \
   $(EMULATED_DEFINES) -pthread -MMD -MP
 EMULATED_C := $(filter $(SOURCES),$(shell grep -lsE 'WEFT_CUDA' $(SOURCES)))
 EMULATED_CU := $(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null))
