@@ -117,7 +117,7 @@ $(OUT)/%.o: %.c $(FLAGS_FILE)
 
 $(OUT)/%.cu.o: %.cu $(FLAGS_FILE)
 	@mkdir -p $(@D)
-	$(NVCC) $(NVCCFLAGS) -c -o $@ $<
+	$(NVCC) $(NVCCFLAGS) -Xptxas -v -c -o $@ $< 2>$@.log || { cat $@.log >&2; exit 1; }
 
 $(OUT)/tests/%: $(OUT)/tests/%.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
@@ -202,6 +202,10 @@ bench: deps-check bench-programs build/weft ## measure against the ceilings of t
 	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-programs: $(BENCHES)
+
+.PHONY: cuda-report
+cuda-report: $(CU_SOURCES:%.cu=$(OUT)/%.cu.o) ## registers, spills and tensor-core instructions of every CUDA kernel
+	@bench/cuda-report --build $(OUT) $(if $(T),--only '$(T)')
 
 demo: all ## train a small model on 2 ranks and look at it
 	@launch/demo

@@ -112,7 +112,7 @@ static int row_groups(int dim, bool window, int keys)
 {
     if (dim == 16) return 0;
     if (keys <= 64 && (!window || dim == 32)) return 4;
-    return window && dim == 32 && keys <= 144 ? 9 : 0;
+    return window && dim == 32 && keys > 128 && keys <= 144 ? 9 : 0;
 }
 
 enum exact_pass { EXACT_FORWARD, EXACT_QUERIES, EXACT_KEYS };

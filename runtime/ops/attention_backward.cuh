@@ -24,13 +24,19 @@
 
 #include "runtime/ops/attention_tile.cuh"
 
-/* Leaves a thread up to 224 registers. */
-enum { BACKWARD_THREADS = 288 };
+/*
+ * Registers a thread: what the kernels need without spilling, and few enough for three blocks of
+ * three warps, which is what shared memory has room for with windows of 144 (GROUPS 9).
+ */
+template <int DIM, int GROUPS> struct backward_sizes {
+    static constexpr int registers = DIM == 64 ? 224 : GROUPS == 9 ? 224 : GROUPS == 4 ? 200 : 168;
+};
+
+enum { BACKWARD_THREADS = 256 };
 
 /* The 16 queries or keys that a warp owns; a lane has rows g and g + 8. */
 template <int DIM> struct owned_rows {
     struct score_side side[2];
-    int token[2];
     uint32_t left[DIM / 16][4];  /* q or k */
     uint32_t right[DIM / 16][4]; /* dout or v */
     float lse[2], delta[2];      /* of queries */
@@ -49,8 +55,6 @@ static __device__ __forceinline__ void own_rows(const struct attention_problem &
                                                 const unsigned char *shared, int row0, int first,
                                                 struct owned_rows<DIM> *rows)
 {
-    const int *token =
-        reinterpret_cast<const int *>(shared + (KEYS ? p.at.key_token : p.at.query_token));
     const int *base =
         reinterpret_cast<const int *>(shared + (KEYS ? p.at.key_base : p.at.query_base));
     const int *mark =
@@ -63,9 +67,16 @@ static __device__ __forceinline__ void own_rows(const struct attention_problem &
     for (int half = 0; half < 2; half++) {
         int i = first + lane_id() / 4 + 8 * half;
         rows->side[half] = {row0 + i, base[i] + (KEYS ? 0 : bias_origin(p)), mark[i]};
-        rows->token[half] = token[i];
         rows->delta[half] = 0.0f;
         rows->lse[half] = KEYS ? 0.0f : reinterpret_cast<const float *>(shared + p.at.lse)[i];
+    }
+}
+
+template <int DIM> static __device__ __forceinline__ void clear_rows(float (*sum)[4])
+{
+#pragma unroll
+    for (int n = 0; n < DIM / 8; n++) {
+        sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
     }
 }
 
@@ -190,7 +201,7 @@ static __device__ __forceinline__ void use_gradient(const struct attention_probl
     }
 }
 
-/* A whole row in registers: up to 16 * GROUPS keys, all in shared memory. */
+/* A whole row in registers: up to 16 * GROUPS keys (9: no fewer than 129), all in shared memory. */
 template <int DIM, bool WINDOW, int GROUPS>
 static __device__ __forceinline__ void
 short_rows(const struct attention_problem &p, const struct attention_place &at,
@@ -200,7 +211,7 @@ short_rows(const struct attention_problem &p, const struct attention_place &at,
     float slope[2 * GROUPS][4];
 #pragma unroll
     for (int n = 0; n < GROUPS; n++) {
-        if (16 * n >= p.nk) continue;
+        if (GROUPS < 9 && 16 * n >= p.nk) continue;
         struct score_block block;
         score_block_of<DIM, WINDOW, false>(p, at, shared, *own, 16 * n, 0, &block);
         add_delta(block, own->delta);
@@ -214,16 +225,15 @@ short_rows(const struct attention_problem &p, const struct attention_place &at,
     own->delta[1] = quad_sum(own->delta[1]);
 #pragma unroll
     for (int n = 0; n < GROUPS; n++) {
-        if (16 * n >= p.nk) continue;
-        float ds[2][4];
+        if (GROUPS < 9 && 16 * n >= p.nk) continue;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float2 weight = f32_of_pair(weights[n][i]);
             float *x = &slope[2 * n + i / 2][i % 2 * 2];
-            ds[i / 2][i % 2 * 2] = weight.x * (x[0] - own->delta[i % 2]);
-            ds[i / 2][i % 2 * 2 + 1] = weight.y * (x[1] - own->delta[i % 2]);
+            x[0] = weight.x * (x[0] - own->delta[i % 2]);
+            x[1] = weight.y * (x[1] - own->delta[i % 2]);
         }
-        use_gradient<DIM>(p, shared, ds, 16 * n, dq);
+        use_gradient<DIM>(p, shared, slope + 2 * n, 16 * n, dq);
     }
 }
 
@@ -234,6 +244,7 @@ static __device__ __forceinline__ void long_rows(const struct attention_problem 
                                                  unsigned char *shared, struct owned_rows<DIM> *own,
                                                  int key0, int count, bool use, float (*dq)[4])
 {
+#pragma unroll 1
     for (int first = 0; first < count; first += 16) {
         struct score_block block;
         score_block_of<DIM, WINDOW, false>(p, at, shared, *own, first, key0, &block);
@@ -312,7 +323,7 @@ rows_end(const struct attention_problem &p, const struct attention_place &at, un
             if (p.want_columns) {
                 delta[first + i] = own.delta[half];
             } else {
-                p.delta[row_of(p, at, own.token[half])] = own.delta[half];
+                p.delta[row_of(p, at, token[first + i])] = own.delta[half];
             }
         }
     }
@@ -337,13 +348,9 @@ static __device__ __forceinline__ void rows_phase(const struct attention_problem
         bool active = first < count;
         struct owned_rows<DIM> own;
         float dq[DIM / 8][4];
-        if (active) {
-            own_rows<DIM, false>(p, shared, row0, first, &own);
-#pragma unroll
-            for (int n = 0; n < DIM / 8; n++) {
-                dq[n][0] = dq[n][1] = dq[n][2] = dq[n][3] = 0.0f;
-            }
-        }
+        /* Without a condition: values that are only sometimes set cost registers everywhere. */
+        own_rows<DIM, false>(p, shared, row0, active ? first : 0, &own);
+        clear_rows<DIM>(dq);
         if (GROUPS > 0) {
             if (active) short_rows<DIM, WINDOW, (GROUPS > 0 ? GROUPS : 1)>(p, at, shared, &own, dq);
         } else {
@@ -383,6 +390,7 @@ columns_sweep(const struct attention_problem &p, const struct attention_place &a
     const uint16_t *q = reinterpret_cast<const uint16_t *>(shared + p.at.q);
     const uint16_t *dout = reinterpret_cast<const uint16_t *>(shared + p.at.dout);
     const float *deltas = reinterpret_cast<const float *>(shared + p.at.delta);
+#pragma unroll 1
     for (int first = 0; first < count; first += 16) {
         struct score_block block;
         score_block_of<DIM, WINDOW, true>(p, at, shared, own, first, query0, &block);
@@ -423,14 +431,9 @@ static __device__ __forceinline__ void columns_phase(const struct attention_prob
         struct owned_rows<DIM> own;
         float dk[DIM / 8][4];
         float dv[DIM / 8][4];
-        if (active) {
-            own_rows<DIM, true>(p, shared, row0, first, &own);
-#pragma unroll
-            for (int n = 0; n < DIM / 8; n++) {
-                dk[n][0] = dk[n][1] = dk[n][2] = dk[n][3] = 0.0f;
-                dv[n][0] = dv[n][1] = dv[n][2] = dv[n][3] = 0.0f;
-            }
-        }
+        own_rows<DIM, true>(p, shared, row0, active ? first : 0, &own);
+        clear_rows<DIM>(dk);
+        clear_rows<DIM>(dv);
         for (int query0 = 0; query0 < p.nq; query0 += p.query_rows) {
             int queries = lesser(p.query_rows, p.nq - query0);
             if (!whole) {
@@ -460,7 +463,7 @@ static __device__ __forceinline__ void columns_phase(const struct attention_prob
  * rows with GROUPS 0, or columns.
  */
 template <int DIM, bool WINDOW, int GROUPS>
-static __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
+static __global__ void KERNEL_REGISTERS((backward_sizes<DIM, GROUPS>::registers))
     attention_backward_kernel(const struct attention_problem p)
 {
     KERNEL_SHARED(unsigned char, shared);
@@ -473,10 +476,6 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
     int keys = p.want_columns ? lesser(p.block_rows, p.nk - row0) : p.nk;
     float *dbias = reinterpret_cast<float *>(shared + p.at.dbias);
     bool want_dbias = WINDOW && p.want_rows && p.tensors.dbias_table;
-    if (WINDOW) {
-        fill_bias(p, head, reinterpret_cast<float *>(shared + p.at.bias),
-                  want_dbias ? dbias : nullptr);
-    }
     for (int place = place0; place < lesser(place0 + p.group, p.places); place++) {
         struct attention_place at = enter_place(p, head, place);
         __syncthreads();
@@ -485,6 +484,11 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
         }
         if (keys <= p.key_rows) {
             load_keys<DIM>(p, at, shared, p.want_columns ? row0 : 0, keys);
+        }
+        /* While the copies are on their way. */
+        if (WINDOW && place == place0) {
+            fill_bias(p, head, reinterpret_cast<float *>(shared + p.at.bias),
+                      want_dbias ? dbias : nullptr);
         }
         finish_loads();
         if (p.want_rows) rows_phase<DIM, WINDOW, GROUPS>(p, at, shared, row0, queries);

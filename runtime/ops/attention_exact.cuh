@@ -216,7 +216,7 @@ static __device__ __forceinline__ void exact_enter(const struct attention_proble
 /* ---- forward ---- */
 
 template <typename T, int SLOTS>
-static __global__ void __launch_bounds__(EXACT_THREADS)
+static __global__ void __launch_bounds__(EXACT_THREADS, SLOTS > 2 ? 2 : 3)
     attention_exact_forward_kernel(const struct attention_problem p)
 {
     KERNEL_SHARED(float, shared);
@@ -408,6 +408,7 @@ exact_backward_place(const struct attention_problem &p, const struct attention_p
         own[r] = KEYS ? exact_key(p, at, first + r) : exact_query(p, at, first + r, true);
         scale[r] = s.scale;
         one[r] = 1.0f;
+        delta[r] = 0.0f;
 #pragma unroll
         for (int slot = 0; slot < SLOTS; slot++) {
             by_slope[r][slot] = by_weight[r][slot] = 0.0f;
@@ -466,7 +467,7 @@ exact_backward_place(const struct attention_problem &p, const struct attention_p
 
 /* Grid: heads x row blocks x groups. Shared: exact_backward_shared, then a table a warp. */
 template <typename T, int SLOTS, bool KEYS>
-static __global__ void __launch_bounds__(EXACT_THREADS)
+static __global__ void __launch_bounds__(EXACT_THREADS, SLOTS > 2 ? 2 : 3)
     attention_exact_backward_kernel(const struct attention_problem p)
 {
     KERNEL_SHARED(unsigned char, memory);

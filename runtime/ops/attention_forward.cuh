@@ -15,7 +15,7 @@
 
 #include "runtime/ops/attention_tile.cuh"
 
-enum { FORWARD_THREADS = 192 };
+enum { FORWARD_THREADS = 256 };
 
 /* What a warp keeps of its 16 rows; a lane has rows g and g + 8. */
 template <int DIM> struct forward_rows {
@@ -191,30 +191,31 @@ static __global__ void __launch_bounds__(FORWARD_THREADS, DIM == 64 ? 1 : 2)
     int warp = (int)threadIdx.x / WARP;
     int warps = (int)blockDim.x / WARP;
     bool whole = p.key_rows >= p.nk;
-    if (WINDOW) fill_bias(p, head, reinterpret_cast<float *>(shared + p.at.bias), nullptr);
     for (int place = place0; place < lesser(place0 + p.group, p.places); place++) {
         struct attention_place at = enter_place(p, head, place);
         __syncthreads();
         load_queries<DIM>(p, at, shared, row0, count, false);
         if (whole) load_keys<DIM>(p, at, shared, 0, p.nk);
+        /* While the copies are on their way. */
+        if (WINDOW && place == place0) {
+            fill_bias(p, head, reinterpret_cast<float *>(shared + p.at.bias), nullptr);
+        }
         finish_loads();
         /* With keys in parts a block has one pass, in which all warps meet at the barriers. */
         for (int pass = 0; pass * 16 * warps < count; pass++) {
             int first = (pass * warps + warp) * 16;
             bool active = first < count;
             struct forward_rows<DIM> rows;
-            if (whole && active) {
-                forward_begin<DIM>(p, shared, row0, first, &rows);
-                forward_sweep<DIM, WINDOW>(p, at, shared, 0, p.nk, &rows);
-            }
-            for (int key0 = 0; !whole && key0 < p.nk; key0 += p.key_rows) {
+            /* Without a condition: values that are only sometimes set cost registers everywhere. */
+            forward_begin<DIM>(p, shared, row0, active ? first : 0, &rows);
+            for (int key0 = 0; key0 < p.nk; key0 += p.key_rows) {
                 int keys = lesser(p.key_rows, p.nk - key0);
-                if (key0 > 0) __syncthreads();
-                load_keys<DIM>(p, at, shared, key0, keys);
-                finish_loads();
-                if (!active) continue;
-                if (key0 == 0) forward_begin<DIM>(p, shared, row0, first, &rows);
-                forward_sweep<DIM, WINDOW>(p, at, shared, key0, keys, &rows);
+                if (!whole) {
+                    if (key0 > 0) __syncthreads();
+                    load_keys<DIM>(p, at, shared, key0, keys);
+                    finish_loads();
+                }
+                if (active) forward_sweep<DIM, WINDOW>(p, at, shared, key0, keys, &rows);
             }
             if (active) forward_end<DIM>(p, at, shared, first, lesser(16, count - first), &rows);
         }

@@ -29,6 +29,7 @@ static __device__ __forceinline__ void tile_load(uint16_t *tile, const void *fro
 {
     const int chunks = DIM / 8;
     const uint16_t *source = static_cast<const uint16_t *>(from);
+#pragma unroll 1
     for (int n = (int)threadIdx.x; n < rows * chunks; n += (int)blockDim.x) {
         int row = n / chunks;
         int chunk = n % chunks;
@@ -152,6 +153,7 @@ static __device__ __forceinline__ void fill_positions(const struct attention_pro
                                                       int count, int rows, int *token, int *base,
                                                       int *mark, bool keys)
 {
+#pragma unroll 1
     for (int n = (int)threadIdx.x; n < rows; n += (int)blockDim.x) {
         struct attention_position position = {0, 0, 0};
         if (n < count) position = find_position(p, at, first + n);
@@ -171,6 +173,7 @@ static __device__ __forceinline__ void fill_statistics(const struct attention_pr
                                                        const int *token, int count, int rows,
                                                        float *lse, float *delta, bool have_delta)
 {
+#pragma unroll 1
     for (int n = (int)threadIdx.x; n < rows; n += (int)blockDim.x) {
         bool real = n < count;
         int64_t row = real ? row_of(p, at, token[n]) : 0;
@@ -183,6 +186,7 @@ static __device__ __forceinline__ void fill_statistics(const struct attention_pr
 static __device__ __forceinline__ void fill_bias(const struct attention_problem &p, int head,
                                                  float *bias, float *dbias)
 {
+#pragma unroll 1
     for (int n = (int)threadIdx.x; n < p.table; n += (int)blockDim.x) {
         bias[n] = p.tensors.bias_table
                       ? p.tensors.bias_table[n * p.shape.heads + head] * ATTENTION_LOG2E

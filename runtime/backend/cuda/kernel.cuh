@@ -51,6 +51,16 @@ static inline enum status cuda_status(cudaError_t error, const char *call)
                 #kernel)
 #endif
 
+/*
+ * Registers a thread of a kernel may have, where the number of blocks on a multiprocessor matters
+ * and __launch_bounds__, which rounds warps up to fours, is too coarse. Not together with it.
+ */
+#if defined(__CUDACC__)
+#define KERNEL_REGISTERS(count) __maxnreg__(count)
+#else
+#define KERNEL_REGISTERS(count)
+#endif
+
 /* Lets a kernel use more than 48 KiB of dynamic shared memory. Once, at plan time. */
 #define CUDA_ALLOW_SHARED(kernel, bytes)                                                           \
     cuda_status(                                                                                   \
