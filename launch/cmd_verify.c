@@ -87,7 +87,8 @@ static enum status build(struct verify *v)
                                          .world_size = 1,
                                          .verify = true};
     TRY(step_init(&v->step, &options));
-    return executor_create(&v->executor, v->step.graph, &(struct executor_options){.seed = 1});
+    return executor_create(&v->executor, v->step.graph,
+                           &(struct executor_options){.seed = 1, .device = v->device});
 }
 
 /* ---- weights and inputs ---- */
@@ -368,6 +369,8 @@ static enum status verify_file(struct verify *v)
     TRY(load_weights(v));
     TRY(load_inputs(v));
     TRY(executor_run(v->executor, &(struct executor_run){.step = 0}));
+    TRY(executor_wait(v->executor));
+    TRY(executor_gradients_fetch(v->executor));
     TRY(golden_each(v->golden, "trace_fused", compare_trace, v));
     TRY(golden_each(v->golden, "out", compare_out, v));
     TRY(compare_losses(v));
@@ -376,9 +379,10 @@ static enum status verify_file(struct verify *v)
     return verify_training(v);
 }
 
-static int verify_one(const char *path, bool all, enum dtype dtype)
+static int verify_one(const char *path, bool all, enum dtype dtype, enum device_kind device)
 {
     struct verify v = {.path = path,
+                       .device = device,
                        .all = all,
                        .dtype = dtype,
                        .tolerance = dtype == DTYPE_BF16 ? &tolerances_bf16 : &tolerances_f32};
@@ -397,7 +401,7 @@ static int verify_one(const char *path, bool all, enum dtype dtype)
 }
 
 static const char usage[] =
-    "usage: weft verify GOLDEN.h5... [--all] [--dtype f32|bf16]\n"
+    "usage: weft verify GOLDEN.h5... [--all] [--dtype f32|bf16] [--device cpu|cuda]\n"
     "\n"
     "Builds the model that a golden file describes, loads its weights, and compares every value,\n"
     "loss and gradient with the file's, then repeats its training steps. Exits 0 only when all "
@@ -408,16 +412,19 @@ static const char usage[] =
     "      --all         print every comparison, not only the ones that fail\n"
     "      --dtype TYPE  of activations, f32 or bf16. bf16: forward values 0.1, losses 1e-2,\n"
     "                    gradients 0.3 (8e-2 all together), losses of the training steps 5e-2;\n"
-    "                    final parameters are left out\n";
+    "                    final parameters are left out\n"
+    "      --device KIND cpu (the start) or cuda: the first GPU that this process sees\n";
 
 static int run(int argc, char **argv)
 {
     static const struct option options[] = {{"all", no_argument, NULL, 'a'},
                                             {"dtype", required_argument, NULL, 'd'},
+                                            {"device", required_argument, NULL, 'D'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     bool all = false;
     enum dtype dtype = DTYPE_F32;
+    enum device_kind device = DEVICE_CPU;
     for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (option == 'a') {
             all = true;
@@ -425,8 +432,13 @@ static int run(int argc, char **argv)
             dtype = DTYPE_BF16;
         } else if (option == 'd' && strcmp(optarg, "f32") == 0) {
             dtype = DTYPE_F32;
+        } else if (option == 'D' && strcmp(optarg, "cuda") == 0) {
+            device = DEVICE_CUDA;
+        } else if (option == 'D' && strcmp(optarg, "cpu") == 0) {
+            device = DEVICE_CPU;
         } else {
             if (option == 'd') log_error("--dtype %s: f32 or bf16", optarg);
+            if (option == 'D') log_error("--device %s: cpu or cuda", optarg);
             fputs(usage, option == 'h' ? stdout : stderr);
             return option == 'h' ? 0 : 2;
         }
@@ -442,7 +454,7 @@ static int run(int argc, char **argv)
     }
     int failed = 0;
     for (int i = optind; i < argc; i++) {
-        failed |= verify_one(argv[i], all, dtype);
+        failed |= verify_one(argv[i], all, dtype, device);
     }
     return failed;
 }

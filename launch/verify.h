@@ -29,6 +29,7 @@ struct verify {
     const char *path;
     bool all; /* print every comparison */
     enum dtype dtype;
+    enum device_kind device;
     const struct verify_tolerances *tolerance;
     struct golden *golden;
     struct config *config;

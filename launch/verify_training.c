@@ -101,6 +101,8 @@ static enum status train_step(struct verify *v, struct optimizer *optimizer, int
     char name[64];
     apply_bounds(v);
     TRY(executor_run(v->executor, &(struct executor_run){.step = (uint64_t)step}));
+    TRY(executor_wait(v->executor));
+    TRY(executor_gradients_fetch(v->executor));
     for (int i = 0; i < v->step.num_terms; i++) {
         const struct step_term *term = &v->step.terms[i];
         snprintf(name, sizeof name, "train/losses[%lld] %s", (long long)step, term->name);
