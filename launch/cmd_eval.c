@@ -24,17 +24,27 @@ static const char usage[] =
     "      --sets GLOB         evaluate on these packed sets in place of data.eval_sets\n"
     "      --rerank K          match the first K candidates (eval.rerank); 0: features alone\n"
     "      --ema               the moving average of the parameters\n"
+    "      --device KIND       cpu or cuda (train.device)\n"
     "      --set KEY=VALUE     override one value of the config; may be given several times\n"
     "      --split NAME        what to call these numbers in reports (eval; sets with --sets)\n"
     "  -o, --output FILE       write the JSON there\n"
     "      --json              print the JSON in place of the text\n";
 
-enum { OPTION_SETS = 256, OPTION_RERANK, OPTION_EMA, OPTION_SET, OPTION_SPLIT, OPTION_JSON };
+enum {
+    OPTION_SETS = 256,
+    OPTION_RERANK,
+    OPTION_EMA,
+    OPTION_DEVICE,
+    OPTION_SET,
+    OPTION_SPLIT,
+    OPTION_JSON
+};
 
 static const struct option long_options[] = {
     {"sets", required_argument, NULL, OPTION_SETS},
     {"rerank", required_argument, NULL, OPTION_RERANK},
     {"ema", no_argument, NULL, OPTION_EMA},
+    {"device", required_argument, NULL, OPTION_DEVICE},
     {"set", required_argument, NULL, OPTION_SET},
     {"split", required_argument, NULL, OPTION_SPLIT},
     {"output", required_argument, NULL, 'o'},
@@ -75,6 +85,9 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             break;
         case OPTION_RERANK:
             overrides_add(&arguments->overrides, "eval.rerank=%s", optarg);
+            break;
+        case OPTION_DEVICE:
+            overrides_add_text(&arguments->overrides, "train.device", optarg);
             break;
         case OPTION_EMA:
             arguments->model.ema = true;

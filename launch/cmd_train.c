@@ -17,6 +17,7 @@ static const char usage[] =
     "\n"
     "      --run DIR           the run's folder, in place of the config's\n"
     "      --set KEY=VALUE     override one value; may be given several times\n"
+    "      --device KIND       cpu or cuda (train.device)\n"
     "      --resume auto       continue the run if it has a checkpoint (the default)\n"
     "      --resume never      refuse to go on with a run that exists\n"
     "      --resume PATH       start from this checkpoint or run\n"
@@ -66,6 +67,7 @@ static void catch_signals(void)
 
 enum {
     OPTION_RUN = 256,
+    OPTION_DEVICE,
     OPTION_SET,
     OPTION_RESUME,
     OPTION_CHANGES,
@@ -76,6 +78,7 @@ enum {
 
 static const struct option long_options[] = {
     {"run", required_argument, NULL, OPTION_RUN},
+    {"device", required_argument, NULL, OPTION_DEVICE},
     {"set", required_argument, NULL, OPTION_SET},
     {"resume", required_argument, NULL, OPTION_RESUME},
     {"allow-changes", no_argument, NULL, OPTION_CHANGES},
@@ -99,6 +102,9 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         switch (option) {
         case OPTION_RUN:
             overrides_add_text(&arguments->overrides, "run", optarg);
+            break;
+        case OPTION_DEVICE:
+            overrides_add_text(&arguments->overrides, "train.device", optarg);
             break;
         case OPTION_SET:
             overrides_add(&arguments->overrides, "%s", optarg);

@@ -1,5 +1,7 @@
 #include "launch/eval_pass.h"
 
+#include <string.h>
+
 #include "model/heads.h"
 
 static enum status begin(const struct eval_model *model, int64_t batch, struct eval_pass *pass)
@@ -26,10 +28,20 @@ static enum status end(const struct eval_model *model, struct eval_pass *pass,
     CHECK(graph_flat_elements(g) == model->num_elements, STATUS_INTERNAL,
           "evaluation records %lld parameters, training had %lld",
           (long long)graph_flat_elements(g), (long long)model->num_elements);
+    enum device_kind device = model->values->train.device;
     const struct executor_options options = {.plan = {.num_threads = model->num_threads},
+                                             .device = device,
                                              .seed = (uint64_t)model->values->train.seed,
-                                             .parameters = model->parameters};
-    return executor_create(&pass->executor, g, &options);
+                                             .parameters =
+                                                 device == DEVICE_CPU ? model->parameters : NULL};
+    TRY(executor_create(&pass->executor, g, &options));
+    if (device == DEVICE_CPU) return STATUS_OK;
+    /* A GPU has its own copy. */
+    float *parameters = executor_parameters(pass->executor);
+    CHECK(parameters, STATUS_NO_MEMORY, "evaluation: out of memory");
+    memcpy(parameters, model->parameters, (size_t)model->num_elements * sizeof *parameters);
+    executor_parameters_changed(pass->executor);
+    return STATUS_OK;
 }
 
 enum status eval_pass_image(const struct eval_model *model, int64_t batch, struct eval_pass *pass)
@@ -79,6 +91,7 @@ void *eval_pass_data(struct eval_pass *pass, const struct tensor *tensor)
 enum status eval_pass_run(struct eval_pass *pass, const void **values)
 {
     TRY(executor_run(pass->executor, &(struct executor_run){0}));
+    TRY(executor_wait(pass->executor));
     *values = executor_data(pass->executor, pass->output);
     return STATUS_OK;
 }

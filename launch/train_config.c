@@ -14,6 +14,7 @@ static const struct config_table batch_table = {CONFIG_TABLE(struct batch_config
                                                 .name = "batch",
                                                 .help = "How an update's samples are divided."};
 
+static const char *const device_names[] = {"cpu", "cuda", NULL};
 static const char *const precision_names[] = {"f32", "bf16", NULL};
 static const char *const recompute_names[] = {"none", "cheap", "blocks", NULL};
 
@@ -22,6 +23,8 @@ static const struct config_option train_options[] = {
                .help = "Length of the run and of its learning-rate schedule."),
     CONFIG_INT(struct train_section, seed, .def = "0", .range = "[0, inf)",
                .help = "Of everything random: weights, order, crops, masks, dropout, negatives."),
+    CONFIG_ENUM(struct train_section, device, device_names, .def = "cpu",
+                .help = "Where steps run: the processor, or a GPU (one for each rank)."),
     CONFIG_ENUM(struct train_section, precision, precision_names, .def = "f32",
                 .help = "Activations and their gradients; weights, moments and statistics are f32 "
                         "either way."),

@@ -4,6 +4,7 @@
 
 #include "data/loader/loader_config.h"
 #include "objectives/objective.h"
+#include "runtime/backend/executor.h"
 #include "runtime/graph/plan.h"
 #include "runtime/optim/optimizer.h"
 
@@ -19,6 +20,7 @@ enum train_recompute { TRAIN_RECOMPUTE_NONE, TRAIN_RECOMPUTE_CHEAP, TRAIN_RECOMP
 struct train_section {
     int64_t steps;
     int64_t seed;
+    enum device_kind device;
     enum train_precision precision;
     enum train_recompute recompute;
     int64_t log_every;

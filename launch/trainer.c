@@ -134,9 +134,12 @@ static enum status build_model(struct trainer *t)
             train_plan_options(&t->values, t->accumulate, t->comm->size, t->threads.num_threads),
         .profile = t->options.profile,
         .seed = (uint64_t)train->seed,
+        .device = train->device,
         .comm = t->comm};
     TRY(executor_create(&t->executor, t->step.graph, &executor));
-    TRY(optimizer_create(&t->optimizer, t->step.graph, &t->values.optimizer, t->comm));
+    bool on_gpu = train->device == DEVICE_CUDA;
+    TRY((on_gpu ? optimizer_create_cuda : optimizer_create)(&t->optimizer, t->step.graph,
+                                                            &t->values.optimizer, t->comm));
     TRY(checkpoint_parameters(t->step.graph, &t->parameters, &t->num_parameters));
     int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
     t->sums = calloc((size_t)numbers, sizeof *t->sums);
@@ -144,6 +147,7 @@ static enum status build_model(struct trainer *t)
     CHECK(t->sums && t->samples, STATUS_NO_MEMORY, "out of memory");
     executor_init_parameters(t->executor);
     optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
+    TRY(optimizer_restored(t->optimizer));
     const struct itc_config *itc = objectives_find(&t->values.objectives, "itc");
     return feature_queue_init(&t->queue, &t->step, t->executor, itc, (uint64_t)train->seed);
 }

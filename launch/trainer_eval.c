@@ -58,6 +58,7 @@ static bool is_signalled(void *user)
 
 enum status trainer_evaluate(struct trainer *t)
 {
+    TRY(executor_parameters_fetch(t->executor));
     const struct eval_input input = {
         .model = {.values = &t->values,
                   .num_threads = t->threads.num_threads,

@@ -47,7 +47,8 @@ static enum status look_at_micro_batch(struct trainer *t, int64_t m, struct exec
     run.accumulate = false;
     run.reduce = false;
     run.nonfinite = found;
-    return executor_run(t->executor, &run);
+    TRY(executor_run(t->executor, &run));
+    return executor_wait(t->executor);
 }
 
 /* The earliest finding of all ranks, at rank 0; *any tells on all ranks that there is one. */
@@ -80,6 +81,7 @@ enum status trainer_explain_nonfinite(struct trainer *t)
     char parameter[TEXT];
     char warning[2 * TEXT + 256];
     bool any = false;
+    TRY(executor_parameters_fetch(t->executor));
     look_at_parameters(t, parameter, sizeof parameter);
     for (int64_t m = 0; m < t->accumulate && !any; m++) {
         TRY(look_at_micro_batch(t, m, &found));

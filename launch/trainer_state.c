@@ -65,6 +65,8 @@ static void fill_position(struct trainer *t, struct run_position *position, stru
 
 enum status trainer_save(struct trainer *t)
 {
+    TRY(executor_parameters_fetch(t->executor));
+    TRY(optimizer_fetch(t->optimizer));
     struct optimizer_state state = optimizer_state(t->optimizer);
     int64_t elements = graph_flat_elements(t->step.graph);
     struct checkpoint_vector vectors[4] = {
@@ -285,7 +287,7 @@ static enum status restore_vectors(struct trainer *t, const struct checkpoint *c
         optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
     }
     executor_parameters_changed(t->executor);
-    return STATUS_OK;
+    return optimizer_restored(t->optimizer);
 }
 
 static enum status restore_position(struct trainer *t, const struct checkpoint *c)
@@ -435,7 +437,7 @@ static enum status start_weights(struct trainer *t)
     trainer_apply_bounds(t);
     executor_parameters_changed(t->executor);
     optimizer_ema_start(t->optimizer, parameters);
-    return STATUS_OK;
+    return optimizer_restored(t->optimizer);
 }
 
 enum status trainer_resume(struct trainer *t)

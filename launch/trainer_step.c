@@ -192,6 +192,7 @@ static enum status micro_step(struct trainer *t, int64_t m)
     trainer_feed(t);
     struct executor_run run = trainer_run_of(t, m);
     TRY(executor_run(t->executor, &run));
+    TRY(executor_wait(t->executor));
     collect(t);
     collect_draws(t);
     TRY(feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample,
@@ -245,6 +246,17 @@ static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
     return STATUS_OK;
 }
 
+/* The same where the device has them, after an update. */
+static enum status limit_parameters(struct trainer *t, float *parameters)
+{
+    for (int i = 0; i < t->step.num_bounds; i++) {
+        const struct step_bound *bound = &t->step.bounds[i];
+        const struct parameter *p = graph_parameter_find(t->step.graph, bound->parameter);
+        TRY(optimizer_clamp(t->optimizer, parameters, p->offset, bound->low, bound->high));
+    }
+    return STATUS_OK;
+}
+
 void trainer_apply_bounds(struct trainer *t)
 {
     float *flat = executor_parameters(t->executor);
@@ -285,12 +297,13 @@ enum status trainer_update(struct trainer *t, enum trainer_end *end)
     }
     TRY(checkpoint_settle(t->saver));
     trainer_clock_whole(&t->clock, t->comm, &seconds->checkpoint);
-    TRY(optimizer_step(t->optimizer, executor_parameters(t->executor),
-                       executor_gradients(t->executor),
+    float *parameters = executor_device_parameters(t->executor);
+    CHECK(parameters, STATUS_INTERNAL, "%s", status_message());
+    TRY(optimizer_step(t->optimizer, parameters, executor_device_gradients(t->executor),
                        1.0 / (double)(t->comm->size * t->accumulate), t->done,
                        t->values.train.steps, &t->report.optimizer));
-    trainer_apply_bounds(t);
-    executor_parameters_changed(t->executor);
+    TRY(limit_parameters(t, parameters));
+    executor_device_parameters_changed(t->executor);
     TRY(reduce_numbers(t, end));
     took(t, &seconds->update);
     TRY(check_skipped(t));

@@ -83,15 +83,16 @@ static enum status read_constants(struct verify *v, struct training *t)
     return STATUS_OK;
 }
 
-static void apply_bounds(struct verify *v)
+static enum status apply_bounds(struct verify *v, struct optimizer *optimizer)
 {
-    float *flat = executor_parameters(v->executor);
+    float *flat = executor_device_parameters(v->executor);
     for (int i = 0; i < v->step.num_bounds; i++) {
         const struct step_bound *bound = &v->step.bounds[i];
         const struct parameter *p = graph_parameter_find(v->step.graph, bound->parameter);
-        flat[p->offset] = fminf(fmaxf(flat[p->offset], bound->low), bound->high);
+        TRY(optimizer_clamp(optimizer, flat, p->offset, bound->low, bound->high));
     }
-    executor_parameters_changed(v->executor);
+    executor_device_parameters_changed(v->executor);
+    return STATUS_OK;
 }
 
 /* `losses`: what the file has for this step, a number for each term. */
@@ -99,10 +100,9 @@ static enum status train_step(struct verify *v, struct optimizer *optimizer, int
                               int64_t total, const double *losses, double rate)
 {
     char name[64];
-    apply_bounds(v);
+    TRY(apply_bounds(v, optimizer));
     TRY(executor_run(v->executor, &(struct executor_run){.step = (uint64_t)step}));
     TRY(executor_wait(v->executor));
-    TRY(executor_gradients_fetch(v->executor));
     for (int i = 0; i < v->step.num_terms; i++) {
         const struct step_term *term = &v->step.terms[i];
         snprintf(name, sizeof name, "train/losses[%lld] %s", (long long)step, term->name);
@@ -110,12 +110,12 @@ static enum status train_step(struct verify *v, struct optimizer *optimizer, int
                      v->tolerance->training);
     }
     struct optimizer_report report;
-    TRY(optimizer_step(optimizer, executor_parameters(v->executor), executor_gradients(v->executor),
-                       1.0, step, total, &report));
+    TRY(optimizer_step(optimizer, executor_device_parameters(v->executor),
+                       executor_device_gradients(v->executor), 1.0, step, total, &report));
     v->reach += report.lr * v->most_lr;
     snprintf(name, sizeof name, "train/lr[%lld]", (long long)step);
     verify_judge(v, name, fabs(report.lr - rate) / fmax(rate, 1e-12), 1e-6);
-    executor_parameters_changed(v->executor);
+    executor_device_parameters_changed(v->executor);
     return STATUS_OK;
 }
 
@@ -125,11 +125,14 @@ static enum status train(struct verify *v, const struct shape *shape, const doub
     struct training t;
     struct optimizer *optimizer = NULL;
     TRY(read_constants(v, &t));
-    enum status status = optimizer_create(&optimizer, v->step.graph, &t.config, NULL);
+    enum status status = v->device == DEVICE_CUDA
+                             ? optimizer_create_cuda(&optimizer, v->step.graph, &t.config, NULL)
+                             : optimizer_create(&optimizer, v->step.graph, &t.config, NULL);
     for (int64_t s = 0; status == STATUS_OK && s < shape->dim[0]; s++) {
         status = train_step(v, optimizer, s, t.total, losses + s * shape->dim[1], rates[s]);
     }
     optimizer_destroy(&optimizer);
+    if (status == STATUS_OK) status = executor_parameters_fetch(v->executor);
     return status;
 }
 

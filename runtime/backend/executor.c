@@ -165,6 +165,7 @@ void executor_parameters_changed(struct executor *executor)
 
 float *executor_device_parameters(struct executor *executor)
 {
+    if (executor->backend->settle(executor) != STATUS_OK) return NULL;
     return executor->memory[PLAN_CLASS_PARAMETER];
 }
 

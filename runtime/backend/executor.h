@@ -57,7 +57,8 @@ enum status executor_parameters_fetch(struct executor *executor);
 enum status executor_gradients_fetch(struct executor *executor);
 void executor_parameters_changed(struct executor *executor);
 
-/* The same vectors where the device has them, for an update there. After it, call _changed. */
+/* The same vectors where the device has them, for an update there; what was written to the host's
+ * is there first. NULL with a status_message when that fails. After the update, call _changed. */
 float *executor_device_parameters(struct executor *executor);
 float *executor_device_gradients(struct executor *executor);
 void executor_device_parameters_changed(struct executor *executor);

@@ -47,6 +47,8 @@ struct backend {
     /* Makes the host memory of a flat vector, or the device's, what the other is. */
     enum status (*fetch)(struct executor *executor, enum plan_class memory_class);
     void (*stale)(struct executor *executor, bool host_is_newer);
+    /* Brings what was written to the host's parameters to the device. */
+    enum status (*settle)(struct executor *executor);
     size_t (*bytes)(const struct executor *executor); /* beyond the plan's classes */
 };
 

@@ -14,6 +14,9 @@
 #include "runtime/comm/comm.h"
 #include "runtime/graph/plan.h"
 #include "runtime/ops/vector_kernels.h"
+#if defined(WEFT_CUDA)
+#include "runtime/optim/optimizer_cuda.h"
+#endif
 
 /* ---- config ---- */
 
@@ -127,6 +130,7 @@ struct optimizer {
     int64_t *counts; /* sharded: elements per rank */
     int64_t applied;
     int64_t skipped;
+    struct cuda_update *cuda; /* the state of which `moments` are copies; NULL on the CPU */
 };
 
 static enum status make_segments(struct optimizer *o, const struct graph *graph)
@@ -201,10 +205,145 @@ enum status optimizer_create(struct optimizer **optimizer, const struct graph *g
     return STATUS_OK;
 }
 
+#if defined(WEFT_CUDA)
+
+static enum status start_on_device(struct optimizer *o)
+{
+    struct cuda_segment *segments = calloc((size_t)o->num_segments + 1, sizeof *segments);
+    CHECK(segments, STATUS_NO_MEMORY, "optimizer: out of memory");
+    for (int64_t i = 0; i < o->num_segments; i++) {
+        const struct segment *s = &o->segments[i];
+        segments[i] = (struct cuda_segment){s->begin, s->end, s->lr, s->decay};
+    }
+    enum status status = cuda_update_create(&o->cuda, segments, o->num_segments, o->begin,
+                                            o->end - o->begin, o->moments[2] != NULL);
+    free(segments);
+    return status;
+}
+
+enum status optimizer_create_cuda(struct optimizer **optimizer, const struct graph *graph,
+                                  const struct optimizer_config *config, struct comm *comm)
+{
+    TRY(optimizer_create(optimizer, graph, config, comm));
+    enum status status = start_on_device(*optimizer);
+    if (status != STATUS_OK) optimizer_destroy(optimizer);
+    return status;
+}
+
+enum status optimizer_fetch(struct optimizer *o)
+{
+    for (int i = 0; o->cuda && i < 3; i++) {
+        if (o->moments[i]) TRY(cuda_update_read(o->cuda, i, o->moments[i]));
+    }
+    return STATUS_OK;
+}
+
+enum status optimizer_restored(struct optimizer *o)
+{
+    for (int i = 0; o->cuda && i < 3; i++) {
+        if (o->moments[i]) TRY(cuda_update_write(o->cuda, i, o->moments[i]));
+    }
+    return STATUS_OK;
+}
+
+static enum status clamp_on_device(struct optimizer *o, float *element, float low, float high)
+{
+    (void)o;
+    return cuda_update_clamp(element, low, high);
+}
+
+static enum status update_on_device(struct optimizer *o, float *parameters, const float *gradients,
+                                    double lr, double scale)
+{
+    const struct cuda_update_step step = {
+        .parameters = parameters,
+        .gradients = gradients,
+        .step = o->applied,
+        .lr = lr,
+        .beta1 = o->config->betas.items[0],
+        .beta2 = o->config->betas.items[1],
+        .eps = o->config->eps,
+        .weight_decay = o->config->weight_decay,
+        .gradient_scale = scale,
+        .ema_decay = o->config->ema_decay,
+        .fiber = o->config->form == OPTIMIZER_ADAMW_FIBER,
+    };
+    return cuda_update_run(o->cuda, &step);
+}
+
+static enum status square_of(struct optimizer *o, const float *x, int64_t count, double *square)
+{
+    if (o->cuda) return cuda_update_square(o->cuda, x, count, square);
+    sum_squares_cpu(x, square, o->scratch, count);
+    return STATUS_OK;
+}
+
+#else
+
+enum status optimizer_create_cuda(struct optimizer **optimizer, const struct graph *graph,
+                                  const struct optimizer_config *config, struct comm *comm)
+{
+    (void)graph;
+    (void)config;
+    (void)comm;
+    *optimizer = NULL;
+    return status_fail(STATUS_UNSUPPORTED,
+                       "this weft was built without CUDA; build it where nvcc is found, or run on "
+                       "the CPU");
+}
+
+enum status optimizer_fetch(struct optimizer *o)
+{
+    (void)o;
+    return STATUS_OK;
+}
+
+enum status optimizer_restored(struct optimizer *o)
+{
+    (void)o;
+    return STATUS_OK;
+}
+
+static enum status clamp_on_device(struct optimizer *o, float *element, float low, float high)
+{
+    (void)o;
+    (void)element;
+    (void)low;
+    (void)high;
+    return status_fail(STATUS_INTERNAL, "optimizer: no device");
+}
+
+static enum status update_on_device(struct optimizer *o, float *parameters, const float *gradients,
+                                    double lr, double scale)
+{
+    (void)lr;
+    (void)scale;
+    return clamp_on_device(o, parameters, gradients[0], 0);
+}
+
+static enum status square_of(struct optimizer *o, const float *x, int64_t count, double *square)
+{
+    sum_squares_cpu(x, square, o->scratch, count);
+    return STATUS_OK;
+}
+
+#endif
+
+enum status optimizer_clamp(struct optimizer *o, float *parameters, int64_t offset, float low,
+                            float high)
+{
+    if (o->cuda) return clamp_on_device(o, parameters + offset, low, high);
+    parameters[offset] = fminf(fmaxf(parameters[offset], low), high);
+    return STATUS_OK;
+}
+
 void optimizer_destroy(struct optimizer **optimizer)
 {
     struct optimizer *o = *optimizer;
     if (!o) return;
+#if defined(WEFT_CUDA)
+    cuda_update_destroy(&o->cuda);
+#endif
     for (int i = 0; i < 3; i++) {
         memory_unmap((void **)&o->moments[i], slice_bytes(o));
     }
@@ -247,12 +386,12 @@ static enum status gradient_square(struct optimizer *o, const float *gradients, 
             int64_t begin = plan_slice_begin(o->elements, slices, r);
             int64_t end = plan_slice_begin(o->elements, slices, r + 1);
             double part = 0;
-            sum_squares_cpu(gradients + begin, &part, o->scratch, end - begin);
+            TRY(square_of(o, gradients + begin, end - begin, &part));
             *square += part;
         }
         return STATUS_OK;
     }
-    sum_squares_cpu(gradients + o->begin, square, o->scratch, o->end - o->begin);
+    TRY(square_of(o, gradients + o->begin, o->end - o->begin, square));
     return comm_allreduce(o->comm, "gradient norm", square, 1, COMM_F64, COMM_SUM);
 }
 
@@ -297,6 +436,7 @@ enum status optimizer_step(struct optimizer *o, float *parameters, float *gradie
         scale *= clip / (norm + 1e-6);
     }
     o->applied++;
+    if (o->cuda) return update_on_device(o, parameters, gradients, lr, scale);
     for (int64_t i = 0; i < o->num_segments; i++) {
         update_segment(o, &o->segments[i], parameters, gradients, lr, scale);
     }

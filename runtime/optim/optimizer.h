@@ -56,6 +56,21 @@ enum status optimizer_create(struct optimizer **optimizer, const struct graph *g
                              const struct optimizer_config *config, struct comm *comm);
 void optimizer_destroy(struct optimizer **optimizer);
 
+/*
+ * The same with the state, and the vectors that optimizer_step updates, on a GPU. What
+ * optimizer_state shows is then a host copy: optimizer_fetch brings it up to date, and
+ * optimizer_restored takes over what was written to it. Errors: STATUS_UNSUPPORTED in a build
+ * without CUDA.
+ */
+enum status optimizer_create_cuda(struct optimizer **optimizer, const struct graph *graph,
+                                  const struct optimizer_config *config, struct comm *comm);
+enum status optimizer_fetch(struct optimizer *optimizer);
+enum status optimizer_restored(struct optimizer *optimizer);
+
+/* Limits element `offset` of the vector that optimizer_step updates to [low, high]. */
+enum status optimizer_clamp(struct optimizer *optimizer, float *parameters, int64_t offset,
+                            float low, float high);
+
 struct optimizer_report {
     double lr;            /* base rate of this update */
     double gradient_norm; /* of the averaged gradient, before clipping */
@@ -85,7 +100,8 @@ struct optimizer_state {
 };
 struct optimizer_state optimizer_state(struct optimizer *optimizer);
 
-/* Starts the EMA from the parameters; call once they are initialised or loaded. */
+/* Starts the EMA from the parameters, in host memory; call once they are initialised or loaded. On
+ * a GPU followed by optimizer_restored. */
 void optimizer_ema_start(struct optimizer *optimizer, const float *parameters);
 
 /* Learning-rate and decay multipliers of a parameter, for print-outs. */

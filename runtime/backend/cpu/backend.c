@@ -265,5 +265,6 @@ const struct backend cpu_backend = {
     .flat = cpu_flat,
     .fetch = cpu_fetch,
     .stale = cpu_stale,
+    .settle = cpu_wait,
     .bytes = cpu_bytes,
 };

@@ -420,6 +420,7 @@ static enum status upload_parameters(struct executor *e)
     CUDA_TRY(cudaMemcpyAsync(e->memory[PLAN_CLASS_PARAMETER], s->flat[0],
                              e->plan->class_bytes[PLAN_CLASS_PARAMETER], cudaMemcpyHostToDevice,
                              s->stream));
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
     s->parameters_edited = false;
     return STATUS_OK;
 }
@@ -511,5 +512,6 @@ const struct backend cuda_backend = {
     cuda_flat,
     cuda_fetch,
     cuda_stale,
+    upload_parameters,
     cuda_bytes,
 };
