@@ -467,7 +467,7 @@ exact_backward_place(const struct attention_problem &p, const struct attention_p
 
 /* Grid: heads x row blocks x groups. Shared: exact_backward_shared, then a table a warp. */
 template <typename T, int SLOTS, bool KEYS>
-static __global__ void __launch_bounds__(EXACT_THREADS, SLOTS > 2 ? 2 : 3)
+static __global__ void __launch_bounds__(EXACT_THREADS, 2)
     attention_exact_backward_kernel(const struct attention_problem p)
 {
     KERNEL_SHARED(unsigned char, memory);
