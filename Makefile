@@ -185,7 +185,7 @@ check: ## build and run everything: tests, sanitizer tests, fuzzers (30 s each),
 test: deps-check build/weft test-programs ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
 	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
 
-test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft
+test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft $(EMULATED)/weft
 
 asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
 	@$(MAKE) --no-print-directory CONFIG=asan CUDA=0 test-programs

@@ -1,0 +1,62 @@
+"""weft train --device cuda, with the emulated GPU: the samples, masks and losses of the CPU; a run that goes on from one
+device on the other; and what is refused.   timeout=300
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launch"))
+import train_fixture  # noqa: E402
+from train_fixture import BUILD, Place, SANITIZER, largest_error  # noqa: E402
+
+CPU = train_fixture.WEFT
+GPU = os.path.join(BUILD, "emulated", "weft")
+place = Place()
+
+
+def trained(device, run, settings, options=()):
+    train_fixture.WEFT = GPU if device == "cuda" else CPU
+    return place.trained(None, run, {**settings, "train.device": device}, *options)
+
+
+def refused(name, part, environment=None, ranks=None, weft=GPU):
+    train_fixture.WEFT = weft
+    place.environment.update(environment or {})
+    process = place.start(place.command(ranks, "refused", {"train.device": "cuda", **SMALL}))
+    result = place.finish(process)
+    for key in environment or {}:
+        del place.environment[key]
+    place.case(result.code not in (0, None) and part in result.said, name, result.code, result.said)
+
+
+SMALL = {
+    "batch.global": 4, "train.steps": 2, "checkpoint.every": 1, "optimizer.ema_decay": 0.9,
+    "objectives.list": "[{type: mlm}, {type: itc, mode: fiber, queue: 8}, {type: itm}]",
+}
+
+if not os.access(GPU, os.X_OK):
+    place.skip("weft train --device cuda", f"no {GPU}")
+    place.end()
+steps = 2
+cpu = trained("cpu", "cpu", SMALL)
+cuda = trained("cuda", "cuda", SMALL)
+error = largest_error(cpu, cuda, range(1, steps + 1))
+place.case(error < 1e-4, f"the samples, masks and losses of the CPU (to {error:.1e})", cpu, cuda)
+if not SANITIZER:
+    further = {**SMALL, "train.steps": 3}
+    whole = trained("cpu", "cpu", further)
+    mixed = trained("cuda", "cuda", further)
+    error = largest_error(whole, mixed, [3])
+    place.case(error < 1e-3, f"a run goes on (to {error:.1e})", whole, mixed)
+    crossed = trained("cpu", "cuda", {**SMALL, "train.steps": 4})
+    again = trained("cuda", "cpu", {**SMALL, "train.steps": 4})
+    error = largest_error(crossed, again, [4])
+    place.case(error < 1e-3, f"on the other device too (to {error:.1e})", crossed, again)
+
+refused("no driver", "no NVIDIA driver on this machine", {"WEFT_EMULATED_DRIVER": "0"})
+refused("an old driver", "speaks CUDA 12.4, older than the 13.0", {"WEFT_EMULATED_DRIVER": "12040"})
+refused("no GPU", "no GPU is visible to this process", {"WEFT_EMULATED_DEVICES": "0"})
+refused("no bf16", "compute capability 7.5; bf16 needs 8.0", {"WEFT_EMULATED_CAPABILITY": "75"})
+refused("out of memory", "% of this micro-batch would fit", {"WEFT_EMULATED_MEMORY": "1"})
+refused("several ranks without NCCL", "need NCCL", ranks=2)
+place.end()
