@@ -39,6 +39,17 @@ struct setting {
 
 static double betas[] = {0.9, 0.98};
 
+/* Under a sanitizer everything takes ten times as long. */
+static bool is_slow(void)
+{
+    return getenv("WEFT_SANITIZER") != NULL;
+}
+
+static int num_steps(void)
+{
+    return is_slow() ? 2 : STEPS;
+}
+
 /* Trains a few updates of two micro-steps each. */
 static void train(struct trained *out, struct setting s)
 {
@@ -64,7 +75,7 @@ static void train(struct trained *out, struct setting s)
                                                                               NULL));
     optimizer_ema_start(o, executor_parameters(e));
     MUST(optimizer_restored(o));
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < num_steps(); i++) {
         out->loss[i] = 0;
         for (int m = 0; m < MICRO; m++) {
             int64_t first = (i * MICRO + m) * BATCH;
@@ -122,7 +133,7 @@ static void compare(struct setting s, double tolerance)
     train(&cpu, s);
     s.device = DEVICE_CUDA;
     train(&cuda, s);
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < num_steps(); i++) {
         double loss = fabs(cuda.loss[i] - cpu.loss[i]) / fabs(cpu.loss[i]);
         double norm = fabs(cuda.norm[i] - cpu.norm[i]) / cpu.norm[i];
         if (!(loss <= tolerance) || !(norm <= 20 * tolerance)) {
@@ -148,6 +159,7 @@ static void test_f32(void **state)
 static void test_fiber_form(void **state)
 {
     (void)state;
+    if (is_slow()) skip();
     compare((struct setting){.dtype = DTYPE_F32, .form = OPTIMIZER_ADAMW_FIBER, .poison = true},
             1e-5);
 }
@@ -155,6 +167,7 @@ static void test_fiber_form(void **state)
 static void test_bf16(void **state)
 {
     (void)state;
+    if (is_slow()) skip();
     compare((struct setting){.dtype = DTYPE_BF16, .form = OPTIMIZER_ADAMW, .clip = 0.5}, 5e-3);
 }
 
@@ -162,6 +175,7 @@ static void test_bf16(void **state)
 static void test_same_bits(void **state)
 {
     (void)state;
+    if (is_slow()) skip();
     struct setting s = {.device = DEVICE_CUDA, .dtype = DTYPE_BF16};
     struct trained first;
     struct trained other;
@@ -229,6 +243,7 @@ static void test_fault(void **state)
 static void test_not_finite(void **state)
 {
     (void)state;
+    if (is_slow()) skip();
     struct fixture f;
     struct executor_found found;
     fixture_make(&f, false);
