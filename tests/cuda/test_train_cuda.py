@@ -59,4 +59,13 @@ refused("no GPU", "no GPU is visible to this process", {"WEFT_EMULATED_DEVICES":
 refused("no bf16", "compute capability 7.5; bf16 needs 8.0", {"WEFT_EMULATED_CAPABILITY": "75"})
 refused("out of memory", "% of this micro-batch would fit", {"WEFT_EMULATED_MEMORY": "1"})
 refused("several ranks without NCCL", "need NCCL", ranks=2)
+# The program itself: built without CUDA, or with it on a machine without a GPU.
+if os.path.exists("/dev/nvidia0"):
+    place.skip("the program without a GPU", "this machine has one")
+else:
+    train_fixture.WEFT = CPU
+    result = place.train(None, "refused", {"train.device": "cuda", **SMALL})
+    known = ("built without CUDA", "no NVIDIA driver", "no GPU is visible")
+    place.case(result.code not in (0, None) and any(part in result.said for part in known),
+               "the program without a GPU says so", result.code, result.said)
 place.end()
