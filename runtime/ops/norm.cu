@@ -287,12 +287,15 @@ static __global__ void __launch_bounds__(ROW_BLOCK)
     }
     float length = sqrtf(group_sum<GROUP>(sum, shared));
     float divisor = length < eps ? eps : length;
+    /* A reciprocal that is not a normal number would lose bits or be infinite. */
+    float up = divisor < 1e-30f ? 0x1p64f : divisor > 1e30f ? 0x1p-64f : 1.0f;
+    float factor = 1.0f / (divisor * up);
     FOR_COLUMNS(c, GROUP, SIZE, columns)
     {
         load_columns<SIZE>(x + row * columns + c, v);
 #pragma unroll
         for (int i = 0; i < SIZE; i++) {
-            v[i] = v[i] / divisor;
+            v[i] = v[i] * up * factor;
         }
         store_columns<SIZE>(y + row * columns + c, v);
     }
