@@ -159,7 +159,6 @@ static void test_f32(void **state)
 static void test_fiber_form(void **state)
 {
     (void)state;
-    if (is_slow()) skip();
     compare((struct setting){.dtype = DTYPE_F32, .form = OPTIMIZER_ADAMW_FIBER, .poison = true},
             1e-5);
 }
@@ -167,7 +166,6 @@ static void test_fiber_form(void **state)
 static void test_bf16(void **state)
 {
     (void)state;
-    if (is_slow()) skip();
     compare((struct setting){.dtype = DTYPE_BF16, .form = OPTIMIZER_ADAMW, .clip = 0.5}, 5e-3);
 }
 
@@ -175,7 +173,6 @@ static void test_bf16(void **state)
 static void test_same_bits(void **state)
 {
     (void)state;
-    if (is_slow()) skip();
     struct setting s = {.device = DEVICE_CUDA, .dtype = DTYPE_BF16};
     struct trained first;
     struct trained other;
@@ -243,7 +240,6 @@ static void test_fault(void **state)
 static void test_not_finite(void **state)
 {
     (void)state;
-    if (is_slow()) skip();
     struct fixture f;
     struct executor_found found;
     fixture_make(&f, false);
@@ -318,11 +314,13 @@ static void test_host_copies(void **state)
 
 int main(void)
 {
+    /* Those that take long are last, and left out under a sanitizer. */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),         cmocka_unit_test(test_fiber_form),
-        cmocka_unit_test(test_bf16),        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_fault),       cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_f32),         cmocka_unit_test(test_fault),
         cmocka_unit_test(test_host_copies), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_fiber_form),  cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_not_finite),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    size_t count = sizeof tests / sizeof tests[0];
+    return _cmocka_run_group_tests("training", tests, is_slow() ? 4 : count, NULL, NULL);
 }
