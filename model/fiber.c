@@ -56,6 +56,10 @@ static const struct config_option fiber_options[] = {
     CONFIG_DOUBLE(struct fiber_config, init_std, .def = "0.02", .range = "(0, 1]",
                   .help = "Standard deviation that matrices start with; narrow models need more, "
                           "about 1 / sqrt(hidden)."),
+    CONFIG_DOUBLE(struct fiber_config, gate_init, .def = "0", .range = "[0, 1]",
+                  .help = "What the gates of the fusion start at. 0, as published, keeps what "
+                          "pre-trained towers know; towers that start from nothing get hardly a "
+                          "gradient from each other through closed gates, and want 1."),
     CONFIG_DOUBLE(struct fiber_config, drop_path, .def = "0.1", .range = "[0, 1)",
                   .help = "Rate of stochastic depth at the last Swin block; 0 at the first."),
 };
@@ -69,6 +73,7 @@ static struct swin swin_of(const struct model *model)
         .embed_dim = c->embed_dim,
         .window = c->window ? c->window : c->image_size / 32,
         .init_std = (float)c->init_std,
+        .gate_init = (float)c->gate_init,
         .drop_path = model->training ? (float)c->drop_path : 0.0f,
         .samples = model->samples,
     };
@@ -97,6 +102,7 @@ static struct roberta roberta_of(const struct model *model)
         .positions = c->positions,
         .padding = PADDING_ID,
         .init_std = (float)c->init_std,
+        .gate_init = (float)c->gate_init,
         .dropout = model->training ? (float)c->dropout : 0.0f,
         .samples = model->samples,
     };

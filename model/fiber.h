@@ -26,6 +26,7 @@ struct fiber_config {
     int64_t num_fuse;
     double dropout;
     double init_std;
+    double gate_init;
     double drop_path;
 };
 

@@ -51,7 +51,8 @@ static struct tensor *attend(struct graph *g, const struct roberta *roberta, str
 static struct tensor *attend_to_image(struct graph *g, const struct roberta *roberta,
                                       struct tensor *s, struct tensor *image)
 {
-    struct tensor *alpha = graph_parameter(g, "alpha_t2i", SHAPE(1), INIT(INIT_ZEROS, 0));
+    struct tensor *alpha =
+        graph_parameter(g, "alpha_t2i", SHAPE(1), INIT(INIT_CONSTANT, roberta->gate_init));
     graph_push(g, "crossattention_t2i");
     struct tensor *c = attend(g, roberta, s, image, NULL);
     graph_push(g, "output.LayerNorm");

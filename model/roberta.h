@@ -17,6 +17,7 @@ struct roberta {
     int64_t padding;   /* id of the padding token */
     float init_std;    /* of matrices and tables: normal */
     float dropout;     /* hidden states and attention probabilities */
+    float gate_init;   /* of alpha_t2i */
     int64_t samples;   /* see op_dropout */
 };
 

@@ -85,7 +85,8 @@ static struct tensor *attend_to_text(struct graph *g, const struct swin *swin, i
     int64_t width = swin_width(swin, stage);
     const struct layer_linear plain = {.init = init_of(swin)};
     struct shape grid = o->shape;
-    struct tensor *alpha = graph_parameter(g, "alpha_i2t", SHAPE(1), INIT(INIT_ZEROS, 0));
+    struct tensor *alpha =
+        graph_parameter(g, "alpha_i2t", SHAPE(1), INIT(INIT_CONSTANT, swin->gate_init));
     struct tensor *q = layer_norm(g, "norm_i2t_i", o, SWIN_EPS);
     q = layer_linear(g, "qkv_i2t", q, width, &plain);
     q = op_reshape(g, q, SHAPE(grid.dim[0], grid.dim[1] * grid.dim[2], width));

@@ -21,6 +21,7 @@ struct swin {
     int64_t window;  /* tokens */
     float init_std;  /* of matrices and tables: truncated normal */
     float drop_path; /* rate of the last block; linear from 0 */
+    float gate_init; /* of alpha_i2t */
     int64_t samples; /* see op_dropout */
 };
 

@@ -194,7 +194,7 @@ def survived():
     place.case(result.code == 0 and "continuing with changed settings: optimizer" in result.said,
                "--allow-changes goes on, and tells", result.said)
     result = place.train(2, "run", {"train.steps": 8, "optimizer.lr": 0.5})
-    place.case(result.code == 0 and "nothing to train" in result.said,
+    place.case(result.code == 0 and "the run is finished" in result.said,
                "a run that is finished has nothing to train", result.said)
     steps = place.trained(2, "back", {"train.steps": 8},
                           ["--resume", "run/checkpoints/step-00000004.h5"])

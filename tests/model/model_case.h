@@ -93,12 +93,13 @@ static inline void fill_weights(struct executor *e, const struct graph *g, float
         const struct shape *shape = &p->tensor->shape;
         float scale =
             shape->rank > 1 ? 1.5f / sqrtf((float)shape_span(shape, 1, shape->rank)) : 0.1f;
-        if (p->init.kind == INIT_CONSTANT) continue;
+        bool is_gate = strstr(p->name, "alpha_") != NULL;
+        if (p->init.kind == INIT_CONSTANT && !is_gate) continue;
         for (int64_t i = 0; i < p->count; i++) {
             float base = p->init.kind == INIT_ONES ? 1.0f : 0.0f;
             flat[p->offset + i] = base + scale * value_at(p->name, i);
         }
-        if (strstr(p->name, "alpha_")) flat[p->offset] = gate;
+        if (is_gate) flat[p->offset] = gate;
     }
     executor_parameters_changed(e);
 }

@@ -276,6 +276,33 @@ static void test_nothing_fused(void **state)
     towers_free(&t);
 }
 
+/* Gates start closed unless the config opens them, in both towers. */
+static void test_gate_init(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"vit_model.layers.3.blocks.1.attn.alpha_i2t",
+                                        "text_transformer.encoder.layer.4.alpha_t2i"};
+    for (int open = 0; open < 2; open++) {
+        struct recorded r;
+        const char *const overrides[] = {"model.num_fuse=1", open ? "model.gate_init=0.5" : NULL,
+                                         NULL};
+        recorded_make(&r, overrides);
+        struct model_pair pair = record_fused(&r);
+        graph_output(r.g, "image", pair.image);
+        graph_output(r.g, "text", pair.text);
+        struct executor *e;
+        MUST(executor_create(&e, r.g, NULL));
+        executor_init_parameters(e);
+        for (int i = 0; i < 2; i++) {
+            const struct parameter *p = graph_parameter_find(r.g, names[i]);
+            assert_non_null(p);
+            assert_float_equal(executor_parameters(e)[p->offset], open ? 0.5f : 0.0f, 0);
+        }
+        executor_destroy(&e);
+        recorded_free(&r);
+    }
+}
+
 /* ---- windows ---- */
 
 /* Sides of 16, 8, 4, 2 tokens; a window at least that large is the whole stage, unshifted. */
@@ -416,7 +443,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_pairing),       cmocka_unit_test(test_closed_gates),
         cmocka_unit_test(test_nothing_fused), cmocka_unit_test(test_windows),
         cmocka_unit_test(test_refused),       cmocka_unit_test(test_refused_without_file),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_table),         cmocka_unit_test(test_gate_init),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
