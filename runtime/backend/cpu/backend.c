@@ -72,6 +72,7 @@ static enum status cpu_allocate(struct executor *e)
         if (buffer->memory_class < PLAN_CLASS_INPUT) continue;
         int failed = posix_memalign((void **)&e->separate[b], 64, buffer->size ? buffer->size : 1);
         CHECK(!failed, STATUS_NO_MEMORY, "executor: out of memory");
+        memset(e->separate[b], 0, buffer->size); /* as mapped memory is */
     }
     return STATUS_OK;
 }
