@@ -168,7 +168,7 @@ $(OUT)/tests/cuda/%: $(EMULATED)/tests/cuda/%.cu.o $(EMULATED_LIBRARY)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(EMULATED_LDLIBS) -lcmocka
 
-.PRECIOUS: $(OUT)/tests/%.o $(OUT)/bench/%.o $(EMULATED)/%.o
+.PRECIOUS: $(OUT)/%.o $(EMULATED)/%.c.o $(EMULATED)/%.cu.o $(EMULATED)/%.cpp.o
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
 .PHONY: compile_commands.json
