@@ -80,9 +80,14 @@ LDLIBS += $(CUDA_LIBS)
 endif
 
 # ---- building ----------------------------------------------------------------------------------------------
+# What people ask for is made by a second make: packages that the first installs have flags that only a later one
+# can read. It uses all cores.
+JOBS ?= $(shell nproc)
+AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+
 .PHONY: all
-all: deps-check build/weft ## build build/weft and everything it needs
-	@$(MAKE) --no-print-directory compile_commands.json
+all: deps-check ## build build/weft and everything it needs
+	@$(AGAIN) build/weft compile_commands.json
 
 build/weft: $(OUT)/weft
 	@mkdir -p build && ln -sfn $(CONFIG)/weft build/weft
@@ -182,23 +187,25 @@ compile_commands.json: ## the compiler's flags per file, for editors and clang-t
 check: ## build and run everything: tests, sanitizer tests, fuzzers (30 s each), format, includes
 	@tests/check
 
-test: deps-check build/weft test-programs ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
+test: deps-check ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
+	@$(AGAIN) build/weft test-programs
 	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
 
 test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft $(EMULATED)/weft
 
 asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
-	@$(MAKE) --no-print-directory CONFIG=asan CUDA=0 test-programs
+	@$(AGAIN) CONFIG=asan CUDA=0 test-programs
 	@tests/run --build build/asan --sanitizer $(if $(T),--only '$(T)')
 
 fuzz: deps-check ## run every fuzz harness for FUZZ_SECONDS (30) seconds; T=pattern selects
-	@$(MAKE) --no-print-directory CONFIG=fuzz CUDA=0 fuzz-programs
+	@$(AGAIN) CONFIG=fuzz CUDA=0 fuzz-programs
 	@tests/fuzz/run --build build/fuzz --seconds $(or $(FUZZ_SECONDS),30) $(if $(T),--only '$(T)')
 
 fuzz-programs: $(FUZZ_SOURCES:%.c=$(OUT)/%)
 
 .PHONY: bench bench-programs demo
-bench: deps-check bench-programs build/weft ## measure against the ceilings of this machine, in one run
+bench: deps-check ## measure against the ceilings of this machine, in one run
+	@$(AGAIN) build/weft bench-programs
 	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-programs: $(BENCHES)

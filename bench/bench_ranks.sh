@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# FIBER-Base at 384 px trained for real, from JPEG files to updates: two ranks of one thread against one rank of two,
+# in turns, and how long the steps waited for their batches. usage: bench/bench_ranks.sh BUILD
+set -eu
+build=${1:-build/release}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+"$build/weft" pack scenes -q --size 384 --count 64 -o "$folder/scenes-%05d.h5"
+"$build/weft" tokenizer train -n 400 -o "$folder/tokenizer" "$folder"/scenes-*.h5 >/dev/null
+cat >"$folder/base.yaml" <<EOF
+base: $PWD/configs/fiber-base.yaml
+data:
+  sets:
+    - path: $folder/scenes-*.h5
+  eval_sets: null
+tokenizer: {path: $folder/tokenizer}
+objectives:
+  share: true
+  list:
+    - type: mlm
+    - type: itc
+    - type: itm
+batch: {global: 4, micro: 0}
+train: {steps: 6, log_every: 1, init_from: null, init_allow: null}
+eval: null
+EOF
+seconds() { # ranks, threads: mean seconds of an update after the first, and the percentage of them spent waiting for a batch
+  rm -rf "$folder/run"
+  OMP_NUM_THREADS=$2 mpirun -q -np "$1" --bind-to none "$build/weft" train "$folder/base.yaml" --run "$folder/run" \
+    --quiet >"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
+  sed -nE 's/.*"kind":"step".*"step":([0-9]+),"epoch".*"seconds":\{([^}]*)\}.*/\1 \2/p' "$folder/run/log.jsonl" |
+    tr '":,{}' '     ' | awk '$1 > 1 {
+      for (i = 2; i < NF; i += 2) {
+        if ($i == "step") { total += $(i + 1); updates++ }
+        if ($i ~ /^wait/) waited += $(i + 1)
+      }
+    }
+    END { printf "%.3f %.2f\n", total / updates, 100 * waited / total }'
+}
+one='' two='' stall=0
+for _ in 1; do
+  read -r s w <<<"$(seconds 1 2)"
+  [ -z "$one" ] || [ "$(echo "$s < $one" | bc)" = 1 ] && one=$s
+  read -r s w <<<"$(seconds 2 1)"
+  [ -z "$two" ] || [ "$(echo "$s < $two" | bc)" = 1 ] && two=$s stall=$w
+done
+printf 'fiber-base run, 1 rank x 2 threads\t%.3f\tsamples/s\t-\t-\tbf16, batch 4, pictures read and decoded\n' \
+  "$(echo "4 / $one" | bc -l)"
+printf 'fiber-base run, 2 ranks x 1 thread\t%.3f\tsamples/s\t%.3f\t%.2f\tceiling: the row above; bar 0.95\n' \
+  "$(echo "4 / $two" | bc -l)" "$(echo "4 / $one" | bc -l)" "$(echo "$one / $two" | bc -l)"
+printf 'fiber-base run, waiting for batches\t%.2f\t%% of step\t1.0\t%.2f\tceiling: the bar\n' "$stall" "$stall"
