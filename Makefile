@@ -45,7 +45,8 @@ isa_flags = $(if $(filter x86_64,$(MACHINE)),$(ISA_$(lastword $(subst _, ,$(base
 
 # ---- sources -----------------------------------------------------------------------------------------------
 FOLDERS := runtime model data objectives launch
-SOURCES := $(sort $(shell find $(FOLDERS) -name '*.c' 2>/dev/null))
+# launch/bundle compiles its own two.
+SOURCES := $(filter-out launch/bundle_%,$(sort $(shell find $(FOLDERS) -name '*.c' 2>/dev/null)))
 ifeq ($(CONFIG),fuzz)
 # Fuzzers feed the parsers of foreign bytes; the kernels need not be built for them.
 SOURCES := $(filter runtime/base/% runtime/backend/cpu/isa.c runtime/graph/tensor.c \
@@ -209,6 +210,10 @@ bench: deps-check ## measure against the ceilings of this machine, in one run
 	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-programs: $(BENCHES)
+
+.PHONY: bundle
+bundle: all ## a tarball for machines that have nothing of what weft needs, in build/bundle
+	@launch/bundle --build $(OUT) --output build/bundle
 
 .PHONY: cuda-report
 cuda-report: $(CU_SOURCES:%.cu=$(OUT)/%.cu.o) ## registers, spills and tensor-core instructions of every CUDA kernel

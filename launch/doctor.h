@@ -21,7 +21,7 @@ struct doctor_finding {
 
 struct doctor_options {
     const char *folder;  /* where runs will be written; there are locks, space and speed tested */
-    const char *program; /* this executable, for the trial launch; NULL: /proc/self/exe */
+    const char *program; /* this executable, for the trial launch; NULL: program_command */
     bool no_launch;      /* do not try mpirun */
 };
 

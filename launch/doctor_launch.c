@@ -18,6 +18,7 @@
 
 #include "launch/doctor.h"
 #include "runtime/base/hdf5_use.h"
+#include "runtime/base/program.h"
 #include "runtime/comm/comm_mpi.h"
 
 /* ---- the ranks ---- */
@@ -213,7 +214,7 @@ static void check_launch(const struct doctor_options *options, struct doctor_fin
     }
     if (options->program) {
         snprintf(program, sizeof program, "%s", options->program);
-    } else if (readlink("/proc/self/exe", program, sizeof program - 1) < 0) {
+    } else if (!program_command(program, sizeof program)) {
         doctor_warn(finding, "mount /proc", "/proc/self/exe: %s", strerror(errno));
         return;
     }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "runtime/base/program.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/comm/comm.h"
 #include "runtime/comm/comm_impl.h"
@@ -218,7 +219,7 @@ enum status comm_check_launched_size(int size)
 
 static enum status hash_executable(uint64_t *hash)
 {
-    static const char path[] = "/proc/self/exe";
+    const char *path = program_file();
     int file = open(path, O_RDONLY | O_CLOEXEC);
     CHECK(file >= 0, STATUS_IO, "%s: cannot open the running program to identify its build", path);
     struct stat info;
