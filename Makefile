@@ -131,7 +131,7 @@ $(OUT)/tests/%: $(OUT)/tests/%.o $(LIBRARY)
 $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-$(OUT)/bench/%: $(OUT)/bench/%.o $(LIBRARY)
+$(OUT)/bench/%: $(OUT)/bench/%.o $(OUT)/bench/step.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # ---- the CUDA kernels on the CPU ---------------------------------------------------------------------------
@@ -174,7 +174,57 @@ $(OUT)/tests/cuda/%: $(EMULATED)/tests/cuda/%.cu.o $(EMULATED_LIBRARY)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(EMULATED_LDLIBS) -lcmocka
 
-.PRECIOUS: $(OUT)/%.o $(EMULATED)/%.c.o $(EMULATED)/%.cu.o $(EMULATED)/%.cpp.o
+# ---- on a GPU ----------------------------------------------------------------------------------------------
+# The same tests with the real libraries, and bench/gpu. They build where nvcc is; they run where a GPU is, by
+# tests/run --gpu (make gpu-test) and bench/gpu, here or from a bundle (make gpu-bundle).
+GPU := $(OUT)/gpu
+GPU_TESTS := $(addprefix $(GPU)/,$(basename $(CUDA_TEST_SOURCES)))
+GPU_BENCH_SOURCES := $(sort $(wildcard bench/gpu_*.c bench/gpu_*.cu)) bench/step.c
+
+$(GPU)/%.c.o: %.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(CCACHE) $(CC) $(CFLAGS) -c -o $@ $<
+
+$(GPU)/%.cu.o: %.cu $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) -c -o $@ $<
+
+$(GPU)/tests/cuda/%: $(GPU)/tests/cuda/%.c.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(GPU)/tests/cuda/%: $(GPU)/tests/cuda/%.cu.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(GPU)/bench/gpu_bench: $(GPU_BENCH_SOURCES:%=$(GPU)/%.o) $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(EMULATED)/bench/gpu_bench: $(GPU_BENCH_SOURCES:%=$(EMULATED)/%.o) $(EMULATED_LIBRARY)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(EMULATED_LDLIBS)
+
+.PHONY: gpu-programs gpu-test-programs gpu-test bench-gpu bundle gpu-bundle
+gpu-programs: gpu-test-programs $(if $(NVCC),$(GPU)/bench/gpu_bench) ## build the GPU's tests and benchmark; needs nvcc
+gpu-test-programs: $(if $(NVCC),$(GPU_TESTS) $(OUT)/weft,gpu-needs-nvcc)
+
+.PHONY: gpu-needs-nvcc
+gpu-needs-nvcc:
+	@echo "there is no nvcc here (or CUDA=0): programs for GPUs cannot be built" >&2; exit 1
+
+gpu-test: deps-check ## run the GPU's tests; says that it skips them where there is no GPU
+	@$(AGAIN) build/weft gpu-test-programs
+	@tests/run --gpu --build $(OUT) $(if $(T),--only '$(T)')
+
+bench-gpu: deps-check ## measure a GPU against its ceilings and PyTorch; SECTIONS="copy layers" selects
+	@$(AGAIN) build/weft gpu-programs
+	@bench/gpu --build $(OUT) $(SECTIONS)
+
+bundle: all ## a tarball for machines that have nothing of what weft needs, in build/bundle
+	@launch/bundle --build $(OUT) --output build/bundle
+
+gpu-bundle: all ## the same with the GPU's tests and benchmark, without cuBLASLt and NCCL
+	@$(AGAIN) gpu-programs
+	@launch/bundle --build $(OUT) --output build/bundle --tests --without-cuda-libraries
+
+.PRECIOUS: $(OUT)/%.o $(EMULATED)/%.c.o $(EMULATED)/%.cu.o $(EMULATED)/%.cpp.o $(GPU)/%.c.o $(GPU)/%.cu.o
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
 .PHONY: compile_commands.json
@@ -192,7 +242,7 @@ test: deps-check ## build and run the tests; T=pattern selects, e.g. make test T
 	@$(AGAIN) build/weft test-programs
 	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
 
-test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft $(EMULATED)/weft
+test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft $(EMULATED)/weft $(EMULATED)/bench/gpu_bench
 
 asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
 	@$(AGAIN) CONFIG=asan CUDA=0 test-programs
@@ -210,10 +260,6 @@ bench: deps-check ## measure against the ceilings of this machine, in one run
 	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-programs: $(BENCHES)
-
-.PHONY: bundle
-bundle: all ## a tarball for machines that have nothing of what weft needs, in build/bundle
-	@launch/bundle --build $(OUT) --output build/bundle
 
 .PHONY: cuda-report
 cuda-report: $(CU_SOURCES:%.cu=$(OUT)/%.cu.o) ## registers, spills and tensor-core instructions of every CUDA kernel

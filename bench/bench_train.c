@@ -10,28 +10,15 @@
  *
  * usage: bench_train [--precision f32|bf16] [--recompute none|cheap|blocks] [--steps N] [--detail]
  */
-#include <math.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/step.h"
 #include "launch/machine_probe.h"
-#include "launch/train_config.h"
-#include "runtime/backend/cpu/threads.h"
-#include "runtime/backend/executor.h"
-#include "runtime/base/rng.h"
 
 enum { MICRO = 2 };
-
-static const char recipe[] = "run: nowhere\n"
-                             "model: {family: fiber}\n"
-                             "data: {sets: [{path: nowhere}], image_size: 384, max_text_len: 40}\n"
-                             "tokenizer: {path: nowhere}\n"
-                             "objectives: {list: [{type: mlm}, {type: itc}, {type: itm}]}\n"
-                             "batch: {global: 2}\n"
-                             "optimizer: {lr: 1e-5}\n"
-                             "train: {steps: 100000}\n";
 
 struct options {
     const char *precision; /* NULL: both */
@@ -41,86 +28,19 @@ struct options {
 };
 
 struct bench {
-    struct train_config values;
-    struct config *config;
-    struct step step;
-    struct executor *executor;
-    struct optimizer *optimizer;
+    struct bench_step step;
     struct machine_probe probe;
-    int num_threads;
 };
 
-static void bench_init(struct bench *b, const char *precision, const char *recompute, bool profile)
+static void bench_init(struct bench *b, const struct options *options)
 {
-    struct cpu_threads threads;
-    char overrides[2][64];
-    snprintf(overrides[0], sizeof overrides[0], "train.precision=%s", precision);
-    snprintf(overrides[1], sizeof overrides[1], "train.recompute=%s", recompute);
-    const char *const texts[2] = {overrides[0], overrides[1]};
-    bench_must(cpu_threads_start(0, 1, &threads));
-    bench_must(config_read_text(&train_table, "bench", recipe, sizeof recipe - 1, texts, 2,
-                                &b->values, &b->config));
-    const struct step_options step = train_step_options(&b->values, MICRO, 1);
-    bench_must(step_init(&b->step, &step));
-    const struct executor_options executor = {
-        .plan = train_plan_options(&b->values, 1, 1, threads.num_threads), .profile = profile};
-    bench_must(executor_create(&b->executor, b->step.graph, &executor));
-    bench_must(optimizer_create(&b->optimizer, b->step.graph, &b->values.optimizer, NULL));
-    executor_init_parameters(b->executor);
-    b->num_threads = threads.num_threads;
-    b->probe = (struct machine_probe){.m = 3456, .n = 2048, .k = 512, .dtype = step.dtype};
-}
-
-static void *data_of(struct bench *b, const struct tensor *tensor)
-{
-    return executor_data(b->executor, tensor);
-}
-
-/* Texts of 30 of 40 tokens, with six of them masked in each. */
-static void feed(struct bench *b)
-{
-    struct step *s = &b->step;
-    struct rng_key key = rng_key(0, RNG_TEST, rng_site("bench"));
-    uint8_t *pixels = data_of(b, s->pixels);
-    int32_t *ids[2] = {data_of(b, s->ids), data_of(b, s->mlm_ids)};
-    int32_t *mask = data_of(b, s->mask);
-    int64_t length = s->model.facts.max_text_len;
-    for (size_t i = 0; i < tensor_bytes(s->pixels); i++) {
-        pixels[i] = (uint8_t)rng_at(key, 0, i, 0).word[0];
-    }
-    for (int64_t i = 0; i < MICRO * length; i++) {
-        mask[i] = i % length < 30;
-        ids[0][i] = mask[i]
-                        ? (int32_t)(5 + rng_below(rng_at(key, 1, (uint64_t)i, 0).word[0], 50000))
-                        : (int32_t)s->model.facts.padding;
-        ids[1][i] = ids[0][i];
-    }
-    int32_t *index = data_of(b, s->mlm_index);
-    int32_t *targets = data_of(b, s->mlm_targets);
-    float *weights = data_of(b, s->mlm_weights);
-    for (int64_t i = 0; i < s->mlm_index->shape.dim[0]; i++) {
-        bool used = i < 6 * MICRO;
-        index[i] = used ? (int32_t)(i / 6 * length + 3 + i % 6 * 4) : 0;
-        targets[i] = used ? ids[0][index[i]] : -100;
-        weights[i] = used;
-        if (used) ids[1][index[i]] = 50264;
-    }
-}
-
-static void run_step(struct bench *b, int64_t update)
-{
-    struct optimizer_report report;
-    bench_must(executor_run(b->executor, &(struct executor_run){.step = (uint64_t)update}));
-    bench_must(optimizer_step(b->optimizer, executor_parameters(b->executor),
-                              executor_gradients(b->executor), 1, update, b->values.train.steps,
-                              &report));
-    executor_parameters_changed(b->executor);
-    float loss = *(const float *)data_of(b, b->step.loss);
-    if (!isfinite(loss) || report.skipped) {
-        fprintf(stderr, "the step's loss is %g%s\n", (double)loss,
-                report.skipped ? ", and its gradient not finite" : "");
-        exit(1);
-    }
+    const struct bench_step_options step = {.micro = MICRO,
+                                            .precision = options->precision,
+                                            .recompute = options->recompute,
+                                            .profile = options->detail};
+    bench_must(bench_step_init(&b->step, &step));
+    enum dtype dtype = strcmp(options->precision, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    b->probe = (struct machine_probe){.m = 3456, .n = 2048, .k = 512, .dtype = dtype};
 }
 
 /* Seconds that the processors worked for this process. */
@@ -134,7 +54,7 @@ static double processor_now(void)
 static void print_rows(const struct bench *b, const struct options *options, double seconds,
                        double processor)
 {
-    struct plan_totals totals = plan_totals(executor_plan(b->executor));
+    struct plan_totals totals = plan_totals(executor_plan(b->step.executor));
     bool bf16 = b->probe.dtype == DTYPE_BF16;
     double executed = totals.distinct_flops + totals.recompute_flops;
     struct rusage usage;
@@ -155,7 +75,7 @@ static void print_rows(const struct bench *b, const struct options *options, dou
     printf("%s\t%.2f\ts/sample\t%.1f\t%.2f\tceiling: the bar on two idle cores\n", name,
            seconds / MICRO, bar, seconds / MICRO / bar);
     printf("%s\t%.2f\tcpu s/sample\t%.1f\t%.2f\tprocessor time over %d threads, bar as above\n",
-           name, processor / MICRO, bar, processor / MICRO / bar, b->num_threads);
+           name, processor / MICRO, bar, processor / MICRO / bar, b->step.num_threads);
     double peak = (double)usage.ru_maxrss * 1024 * 1e-9;
     bar = bf16 ? 6 : 8;
     printf("%s\t%.2f\tGB\t%.1f\t%.2f\tpeak resident; ceiling: the bar\n", name, peak, bar,
@@ -184,8 +104,8 @@ static int by_seconds(const void *a, const void *b)
 
 static void add_step(const struct bench *b, int index, struct group *groups, int *count)
 {
-    const struct plan_step *step = &executor_plan(b->executor)->steps[index];
-    const struct executor_profile *profile = executor_profile(b->executor, index);
+    const struct plan_step *step = &executor_plan(b->step.executor)->steps[index];
+    const struct executor_profile *profile = executor_profile(b->step.executor, index);
     char name[256];
     char text[2][SHAPE_TEXT];
     if (!step->node || profile->runs == 0) return;
@@ -210,7 +130,7 @@ static void print_groups(const struct bench *b)
     static struct group groups[MAX_GROUPS];
     int count = 0;
     double all = 0;
-    for (int i = 0; i < executor_plan(b->executor)->num_steps; i++) {
+    for (int i = 0; i < executor_plan(b->step.executor)->num_steps; i++) {
         add_step(b, i, groups, &count);
     }
     qsort(groups, (size_t)count, sizeof *groups, by_seconds);
@@ -238,29 +158,25 @@ static void probe(struct bench *b)
 static void measure(const struct options *options)
 {
     struct bench b = {0};
-    bench_init(&b, options->precision, options->recompute, options->detail);
-    feed(&b);
+    bench_init(&b, options);
     double best = 1e30;
     double processor = 1e30;
     for (int i = 0; i < options->steps; i++) {
         probe(&b);
         double start = bench_now();
         double cpu = processor_now();
-        run_step(&b, i);
+        bench_must(bench_step_run(&b.step, i));
         if (i == 0 && options->steps > 1) continue; /* pages appear */
         bench_least(&best, bench_now() - start);
-        bench_least(&processor, (processor_now() - cpu) / b.num_threads);
+        bench_least(&processor, (processor_now() - cpu) / b.step.num_threads);
     }
     probe(&b);
     print_rows(&b, options, best, processor);
     if (options->detail) {
-        executor_print_profile(b.executor, stdout);
+        executor_print_profile(b.step.executor, stdout);
         print_groups(&b);
     }
-    optimizer_destroy(&b.optimizer);
-    executor_destroy(&b.executor);
-    step_fini(&b.step);
-    config_destroy(&b.config);
+    bench_step_fini(&b.step);
 }
 
 /* In a process of its own. */

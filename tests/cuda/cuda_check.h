@@ -15,14 +15,7 @@ extern "C" {
 }
 
 #include "runtime/backend/cuda/kernel.cuh"
-#if defined(WEFT_CUDA_EMULATED)
-#include "tests/cuda/emulator/emulator.h"
-#else
-static inline void emulated_seed(uint64_t seed)
-{
-    (void)seed;
-}
-#endif
+#include "tests/cuda/emulated.h"
 
 #define MUST_CUDA(expression)                                                                      \
     do {                                                                                           \
