@@ -222,7 +222,7 @@ bundle: all ## a tarball for machines that have nothing of what weft needs, in b
 
 gpu-bundle: all ## the same with the GPU's tests and benchmark, without cuBLASLt and NCCL
 	@$(AGAIN) gpu-programs
-	@launch/bundle --build $(OUT) --output build/bundle --tests --without-cuda-libraries
+	@launch/bundle --build $(OUT) --output build/bundle --tests --without-cuda-libraries --xz
 
 .PRECIOUS: $(OUT)/%.o $(EMULATED)/%.c.o $(EMULATED)/%.cu.o $(EMULATED)/%.cpp.o $(GPU)/%.c.o $(GPU)/%.cu.o
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
