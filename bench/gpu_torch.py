@@ -6,7 +6,7 @@ own inputs (MLM 1, ITC 1, ITM 3 passes), as the public code does; with --share p
 
 usage: gpu_torch.py [--mode eager|compiled] [--what step|swin] [--batch N] [--share] [--quick] [--ours SAMPLES_PER_S]
                     [--ours-memory GB]
-Prints the rows of bench/gpu_bench.h. Without torch, or without a GPU (--quick runs on the CPU), says so.
+Prints the rows of bench/gpu_bench.h. Without torch, or without a GPU (--quick runs on the CPU, in f32), says so.
 """
 import argparse
 import sys
@@ -30,6 +30,7 @@ TINY = {"image": 32, "embed": 16, "depths": (1, 1, 2, 1), "heads": (1, 1, 2, 2),
 class SwinBlock(nn.Module):
     def __init__(self, width, heads, side, window, shift, text, drop_path):
         super().__init__()
+        window = min(window, side)
         self.width, self.heads, self.side, self.window, self.shift = width, heads, side, window, shift
         self.drop_path = drop_path
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -39,7 +40,6 @@ class SwinBlock(nn.Module):
         at = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
         off = at[:, :, None] - at[:, None, :] + window - 1
         self.register_buffer("index", off[0] * (2 * window - 1) + off[1])
-        self.mask = None
         if shift:
             label = torch.zeros(side, side)
             cuts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
@@ -292,7 +292,7 @@ def measure(module, inputs, device, quick, update):
             if i == warm:
                 torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             out = module(*inputs)
             loss = out if out.dim() == 0 else (out.float() * inputs[0].new_ones(())).sum()
         loss.backward()
