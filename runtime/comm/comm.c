@@ -347,6 +347,35 @@ enum status comm_wait(struct comm *comm, struct comm_handle **handle)
     return status;
 }
 
+/* ---- collectives of other libraries ---- */
+
+uint32_t comm_outside_started(struct comm *comm, const char *label)
+{
+    comm->sequence++;
+    watchdog_call(comm->watchdog, comm->sequence, label);
+    return comm->sequence;
+}
+
+void comm_outside_wait_begin(struct comm *comm, uint32_t call, const char *label)
+{
+    watchdog_wait_begin(comm->watchdog, call, label);
+}
+
+void comm_outside_wait_end(struct comm *comm)
+{
+    watchdog_wait_end(comm->watchdog);
+}
+
+enum status comm_outside_poll(struct comm *comm)
+{
+    return comm->size == 1 ? check_usable(comm) : progress(comm);
+}
+
+enum status comm_outside_failed(struct comm *comm, enum status status)
+{
+    return comm_break(comm, status);
+}
+
 static enum status run(struct comm *comm, const struct comm_call *call)
 {
     struct comm_handle *handle;

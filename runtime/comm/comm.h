@@ -191,6 +191,22 @@ enum status comm_test(struct comm *comm, struct comm_handle **handle, bool *done
  */
 enum status comm_wait(struct comm *comm, struct comm_handle **handle);
 
+/* ---- collectives of other libraries ---- */
+
+/*
+ * A call that another library makes on all ranks (NCCL) counts among the collectives, so that the
+ * watchdog can tell who is missing. `_started` where it is started, on all ranks in the same order,
+ * gives its number. `_wait_begin` and `_wait_end` lie around a wait for it, in which `_poll` is
+ * called again and again: it fails when the watchdog has given up or an earlier call failed, and
+ * advances what is in flight here. `_failed` makes later calls fail as this one did. Not
+ * collective.
+ */
+uint32_t comm_outside_started(struct comm *comm, const char *label);
+void comm_outside_wait_begin(struct comm *comm, uint32_t call, const char *label);
+void comm_outside_wait_end(struct comm *comm);
+enum status comm_outside_poll(struct comm *comm);
+enum status comm_outside_failed(struct comm *comm, enum status status);
+
 /* ---- blocking calls, all collective ---- */
 
 /* Reduces `count` elements in place; every rank gets the same bits. */
