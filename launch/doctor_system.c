@@ -21,8 +21,10 @@
 #include "launch/progress.h"
 #include "runtime/backend/cpu/isa.h"
 #include "runtime/base/file_io.h"
+#include "runtime/base/strbuf.h"
 
 #ifdef WEFT_CUDA
+#include "runtime/backend/cuda/binding.h"
 #include "runtime/backend/cuda/device.h"
 #endif
 
@@ -397,6 +399,29 @@ static bool has_gpu(void)
 }
 
 #ifdef WEFT_CUDA
+/* "; nearest cores 0-15 (GPU 0, 1), 16-31 (GPU 2, 3)"; nothing where the machine does not tell. */
+static void name_cores(const struct cuda_device *devices, int count, struct strbuf *text)
+{
+    char lists[16][96] = {""};
+    for (int i = 0; i < count; i++) {
+        cpu_set_t set;
+        if (cpu_list_nearest("/sys", devices[i].bus, &set))
+            cpu_list_format(&set, lists[i], sizeof lists[i]);
+    }
+    for (int i = 0; i < count; i++) {
+        bool is_first = lists[i][0] != '\0';
+        for (int k = 0; k < i; k++) {
+            is_first = is_first && strcmp(lists[i], lists[k]) != 0;
+        }
+        if (!is_first) continue;
+        strbuf_printf(text, "%s%s (GPU %d", text->length ? ", " : "; nearest cores ", lists[i], i);
+        for (int k = i + 1; k < count; k++) {
+            if (strcmp(lists[i], lists[k]) == 0) strbuf_printf(text, ", %d", k);
+        }
+        strbuf_append(text, ")");
+    }
+}
+
 static void check_gpu(const struct doctor_options *options, struct doctor_finding *finding)
 {
     struct cuda_device devices[16];
@@ -418,8 +443,12 @@ static void check_gpu(const struct doctor_options *options, struct doctor_findin
         return;
     }
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    doctor_ok(finding, "%d x %s, compute capability %d.%d, CUDA_VISIBLE_DEVICES %s", count,
-              devices[0].name, devices[0].major, devices[0].minor, visible ? visible : "not set");
+    struct strbuf cores = {0};
+    name_cores(devices, count, &cores);
+    doctor_ok(finding, "%d x %s, compute capability %d.%d, CUDA_VISIBLE_DEVICES %.60s%s", count,
+              devices[0].name, devices[0].major, devices[0].minor, visible ? visible : "not set",
+              cores.text ? cores.text : "");
+    strbuf_fini(&cores);
 }
 #else
 static void check_gpu(const struct doctor_options *options, struct doctor_finding *finding)

@@ -73,30 +73,43 @@ static enum status load_parameters(struct trained *t, bool ema, const struct che
     return status;
 }
 
-static enum status load(struct trained *t, const struct trained_options *options,
-                        const struct checkpoint *c)
+static enum status begin(struct trained *t, const struct trained_options *options,
+                         const struct checkpoint *c)
 {
     t->step = checkpoint_step(c);
     t->path = strdup(checkpoint_path(c));
     CHECK(t->path, STATUS_NO_MEMORY, "out of memory");
-    TRY(read_config(t, options, c));
+    return read_config(t, options, c);
+}
+
+static enum status load(struct trained *t, const struct trained_options *options,
+                        const struct comm *comm, const struct checkpoint *c)
+{
+    TRY(cpu_threads_start(comm ? comm->local_rank : 0, comm ? comm->local_size : 1, &t->threads));
+    t->model.num_threads = t->threads.num_threads;
     TRY(load_parameters(t, options->ema, c));
     TRY(tokenizer_config_load(&t->values.tokenizer, t->config, "tokenizer", &t->tokenizer));
     return check_tokenizer(t, c);
 }
 
+static enum status agree(struct comm *comm, enum status status)
+{
+    return comm ? comm_agree_status(comm, "model", status) : status;
+}
+
 enum status trained_open(struct trained *t, const struct trained_options *options,
                          struct comm *comm)
 {
+    char device[DEVICE_TEXT];
     struct checkpoint *c = NULL;
     memset(t, 0, sizeof *t);
     t->model.values = &t->values;
-    TRY(cpu_threads_start(comm ? comm->local_rank : 0, comm ? comm->local_size : 1, &t->threads));
-    t->model.num_threads = t->threads.num_threads;
     TRY(checkpoint_open(&c, options->path, comm));
-    enum status status = load(t, options, c);
+    enum status status = agree(comm, begin(t, options, c));
+    if (status == STATUS_OK) status = device_bind(t->values.train.device, comm, device);
+    if (status == STATUS_OK) status = agree(comm, load(t, options, comm, c));
     checkpoint_close(&c);
-    return comm ? comm_agree_status(comm, "model", status) : status;
+    return status;
 }
 
 void trained_close(struct trained *t)

@@ -200,6 +200,7 @@ static enum status open_output(struct trainer *t)
 static enum status create_all(struct trainer *t)
 {
     TRY(comm_agree_status(t->comm, "config", read_config(t)));
+    TRY(device_bind(t->values.train.device, t->comm, t->device));
     TRY(comm_agree_status(t->comm, "data", open_data(t)));
     TRY(agree_inputs(t));
     TRY(comm_agree_status(t->comm, "model", build_model(t)));

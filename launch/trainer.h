@@ -64,6 +64,7 @@ struct trainer {
     struct config *config;
     struct comm *comm; /* borrowed */
     struct trainer_signals *signals;
+    char device[DEVICE_TEXT]; /* what device_bind did */
     struct cpu_threads threads;
     char run[3072]; /* folder */
     struct run_lock *lock;

@@ -47,6 +47,7 @@ static void tell_start(const struct trainer *t)
              t->run, t->comm->size, t->comm->num_hosts, t->threads.num_threads,
              (long long)t->values.batch.global, t->comm->size, (long long)t->micro,
              (long long)t->accumulate, (long long)num_parameters(t), what);
+    if (t->device[0]) log_info("rank %d: %s", t->comm->rank, t->device);
 }
 
 static enum status log_start(struct trainer *t)

@@ -5,7 +5,7 @@
 
 #include "runtime/backend/executor_impl.h"
 #if defined(WEFT_CUDA)
-#include "runtime/backend/cuda/device.h"
+#include "runtime/backend/cuda/binding.h"
 #endif
 #include "runtime/base/bf16.h"
 #include "runtime/base/rng.h"
@@ -76,6 +76,29 @@ static enum status check_world(const struct executor *e)
     return STATUS_OK;
 }
 
+#if !defined(WEFT_CUDA)
+static enum status no_cuda(void)
+{
+    return status_fail(STATUS_UNSUPPORTED,
+                       "this weft was built without CUDA; build it where nvcc is found, or run on "
+                       "the CPU");
+}
+#endif
+
+enum status device_bind(enum device_kind device, struct comm *comm, char text[DEVICE_TEXT])
+{
+    text[0] = '\0';
+    if (device == DEVICE_CPU) return STATUS_OK;
+#if defined(WEFT_CUDA)
+    TRY(cuda_bind(comm, true));
+    snprintf(text, DEVICE_TEXT, "%s", cuda_binding_text());
+    return STATUS_OK;
+#else
+    (void)comm;
+    return no_cuda();
+#endif
+}
+
 static enum status choose_backend(struct executor *e)
 {
     if (e->options.device == DEVICE_CPU) {
@@ -83,13 +106,11 @@ static enum status choose_backend(struct executor *e)
         return STATUS_OK;
     }
 #if defined(WEFT_CUDA)
-    TRY(cuda_device_ready());
+    TRY(cuda_bind(e->options.comm, false));
     e->backend = &cuda_backend;
     return STATUS_OK;
 #else
-    return status_fail(STATUS_UNSUPPORTED,
-                       "this weft was built without CUDA; build it where nvcc is found, or run on "
-                       "the CPU");
+    return no_cuda();
 #endif
 }
 

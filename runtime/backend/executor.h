@@ -24,9 +24,19 @@ struct host_rows;
 
 enum device_kind { DEVICE_CPU, DEVICE_CUDA };
 
+enum { DEVICE_TEXT = 512 };
+
+/*
+ * Gives this rank its device, before threads are started: for CUDA the GPU of its number on the
+ * host (or the only one that it sees), and the cores nearest to it unless the launcher bound it to
+ * some. `text` receives what was done, "" for the CPU. Collective; `comm` NULL: one rank. Errors,
+ * on all ranks together: no GPU, too few, two ranks on one, a build without CUDA.
+ */
+enum status device_bind(enum device_kind device, struct comm *comm, char text[DEVICE_TEXT]);
+
 struct executor_options {
     struct plan_options plan;
-    enum device_kind device; /* CUDA: the one that cuda_device_use chose */
+    enum device_kind device; /* CUDA: the one of device_bind */
     bool poison;             /* fill memory with NaN when its last reader is done; for tests */
     bool check_finite; /* look for NaN and infinity after every kernel; slow, names the first op */
     bool profile;      /* add up the time of every step */
@@ -92,7 +102,7 @@ struct executor_run {
 };
 
 /*
- * Runs the step once. With `reduce`, returns when all buckets are reduced (summed over ranks; a
+ * Runs the step once. With `reduce`, all buckets are reduced when it is over (summed over ranks; a
  * bucket belongs to all ranks, or with num_slices > 1 to rank bucket.slice alone). Collective when
  * the graph has collectives or `reduce` is set. Errors: an index out of range, a non-finite value
  * under check_finite, STATUS_COMM.

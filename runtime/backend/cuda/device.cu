@@ -1,5 +1,7 @@
+#include <ctype.h>
 #include <cuda_runtime.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/backend/cuda/device.h"
 
@@ -9,19 +11,31 @@ static enum status cuda_check(cudaError_t error, const char *call)
     return status_fail(STATUS_INTERNAL, "CUDA: %s in %s", cudaGetErrorString(error), call);
 }
 
-static enum status read_device(int index, struct cuda_device *device)
+/* What can be known of a GPU without using it. */
+static enum status describe(int index, struct cuda_device *device)
 {
     cudaDeviceProp properties;
     TRY(cuda_check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties"));
-    TRY(cuda_check(cudaSetDevice(index), "cudaSetDevice"));
-    TRY(cuda_check(cudaMemGetInfo(&device->free_bytes, &device->total_bytes), "cudaMemGetInfo"));
+    memset(device, 0, sizeof *device);
     snprintf(device->name, sizeof device->name, "%s", properties.name);
     device->major = properties.major;
     device->minor = properties.minor;
+    device->total_bytes = properties.totalGlobalMem;
+    size_t length = (size_t)snprintf(device->uuid, sizeof device->uuid, "GPU-");
+    for (int i = 0; i < 16; i++) {
+        bool dash = i == 4 || i == 6 || i == 8 || i == 10;
+        length += (size_t)snprintf(device->uuid + length, sizeof device->uuid - length, "%s%02x",
+                                   dash ? "-" : "", (unsigned char)properties.uuid.bytes[i]);
+    }
+    TRY(cuda_check(cudaDeviceGetPCIBusId(device->bus, (int)sizeof device->bus, index),
+                   "cudaDeviceGetPCIBusId"));
+    for (char *at = device->bus; *at; at++) {
+        *at = (char)tolower((unsigned char)*at);
+    }
     return STATUS_OK;
 }
 
-extern "C" enum status cuda_device_list(struct cuda_device *devices, int capacity, int *count)
+extern "C" enum status cuda_device_count(int *count)
 {
     int runtime = 0;
     int driver = 0;
@@ -40,31 +54,50 @@ extern "C" enum status cuda_device_list(struct cuda_device *devices, int capacit
           "no GPU is visible to this process (%s); check nvidia-smi and CUDA_VISIBLE_DEVICES",
           cudaGetErrorString(error));
     TRY(cuda_check(error, "cudaGetDeviceCount"));
+    *count = found;
+    return STATUS_OK;
+}
+
+extern "C" enum status cuda_device_list(struct cuda_device *devices, int capacity, int *count)
+{
+    int found = 0;
+    *count = 0;
+    TRY(cuda_device_count(&found));
     for (int i = 0; i < found && i < capacity; i++) {
-        TRY(read_device(i, &devices[i]));
+        TRY(describe(i, &devices[i]));
+        TRY(cuda_check(cudaSetDevice(i), "cudaSetDevice"));
+        TRY(cuda_check(cudaMemGetInfo(&devices[i].free_bytes, &devices[i].total_bytes),
+                       "cudaMemGetInfo"));
         *count = i + 1;
     }
     return STATUS_OK;
 }
 
 static int chosen = -1;
+static struct cuda_device chosen_device;
 
 extern "C" enum status cuda_device_use(int index)
 {
-    enum { MOST = 64 };
-    struct cuda_device devices[MOST];
     int count = 0;
-    TRY(cuda_device_list(devices, MOST, &count));
+    struct cuda_device device;
+    TRY(cuda_device_count(&count));
     CHECK(index >= 0 && index < count, STATUS_INVALID,
           "there is no GPU %d: this process sees %d (CUDA_VISIBLE_DEVICES)", index, count);
-    const struct cuda_device *device = &devices[index];
-    CHECK(device->major >= 8, STATUS_UNSUPPORTED,
+    TRY(describe(index, &device));
+    CHECK(device.major >= 8, STATUS_UNSUPPORTED,
           "GPU %d, %s, has compute capability %d.%d; bf16 needs 8.0 (Ampere) or newer; run on the "
           "CPU, or on another GPU (CUDA_VISIBLE_DEVICES)",
-          index, device->name, device->major, device->minor);
+          index, device.name, device.major, device.minor);
     TRY(cuda_check(cudaSetDevice(index), "cudaSetDevice"));
     chosen = index;
+    chosen_device = device;
     return STATUS_OK;
+}
+
+extern "C" int cuda_device_used(struct cuda_device *device)
+{
+    if (device) *device = chosen_device;
+    return chosen;
 }
 
 extern "C" enum status cuda_device_ready(void)

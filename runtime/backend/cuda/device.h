@@ -17,15 +17,21 @@ struct cuda_device {
     int major; /* compute capability */
     int minor;
     size_t total_bytes;
-    size_t free_bytes;
+    size_t free_bytes; /* 0 unless asked for */
+    char uuid[40];     /* "GPU-6ba7b810-...", as nvidia-smi -L says it */
+    char bus[32];      /* "0000:9b:00.0", as in /sys/bus/pci/devices */
 };
 
 /*
- * Writes up to `capacity` devices and their number to *count. Not collective. Errors:
- * STATUS_UNSUPPORTED when there is no GPU, no driver, or a driver older than the CUDA runtime this
- * was built with; the message says which.
+ * Writes up to `capacity` devices and their number to *count. Uses memory on each of them, to ask
+ * how much is free: for helpers that end soon. Not collective. Errors: STATUS_UNSUPPORTED when
+ * there is no GPU, no driver, or a driver older than the CUDA runtime this was built with; the
+ * message says which.
  */
 enum status cuda_device_list(struct cuda_device *devices, int capacity, int *count);
+
+/* How many GPUs this process sees. Uses none of them. Errors: those of cuda_device_list. */
+enum status cuda_device_count(int *count);
 
 /*
  * Makes GPU `index` the one that this process uses, for executors made later. Not collective.
@@ -33,6 +39,10 @@ enum status cuda_device_list(struct cuda_device *devices, int capacity, int *cou
  * for one without bf16 (below compute capability 8.0).
  */
 enum status cuda_device_use(int index);
+
+/* The GPU in use, -1 before there is one; `device` (unless NULL) receives what it is, without
+ * free_bytes. */
+int cuda_device_used(struct cuda_device *device);
 
 /* Whether this process has a GPU to use, the first one unless cuda_device_use said another. Errors:
  * those of cuda_device_use. */

@@ -300,6 +300,7 @@ typedef enum cudaError {
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
     cudaErrorNotReady = 600,
+    cudaErrorLaunchFailure = 719,
     cudaErrorStreamCaptureUnsupported = 900
 } cudaError_t;
 
@@ -354,6 +355,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaDeviceSynchronize(void);
+cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device);
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest);
 
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);
@@ -366,6 +369,7 @@ cudaError_t cudaMemset(void *memory, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream = NULL);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
@@ -397,6 +401,13 @@ cudaError_t cudaFuncSetAttribute(T *kernel, enum cudaFuncAttribute attribute, in
 
 /* Runs or, under capture, records `work`, which may touch device memory. */
 cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work);
+
+/* The same for work that cannot end yet while it returns false; it is called again, and what was
+ * submitted later waits. */
+cudaError_t emulated_submit_waiting(cudaStream_t stream, std::function<bool()> work);
+
+/* An environment variable. "R:VALUE" is VALUE on rank R, and NULL on the others. */
+const char *emulated_setting(const char *name);
 
 /* The dynamic shared memory of the running block. */
 void *emulated_shared(void);

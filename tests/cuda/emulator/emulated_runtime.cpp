@@ -1,5 +1,8 @@
 /*
- * The runtime interface of the emulator: one GPU, everything done when it is asked for.
+ * The runtime interface of the emulator: one GPU a process, and everything done when it is asked
+ * for, save that a collective waits for other ranks: then what comes after it waits in a queue,
+ * whatever its stream. Every call that waits, or asks whether something is done, moves the queue
+ * on.
  *
  * Device memory is plain memory, so that ASan sees the ends of allocations. In other builds it is
  * mapped, and readable only while a kernel or copy runs: host code that reads through a device
@@ -12,7 +15,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
+#include <deque>
 #include <map>
 #include <vector>
 
@@ -24,9 +29,10 @@ struct CUstream_st {
 };
 struct emulated_event {
     double time;
+    uint64_t asked, reached; /* how often it was recorded, and how often that was reached */
 };
 struct emulated_graph {
-    std::vector<std::function<void()>> work;
+    std::vector<std::function<bool()>> work;
 };
 
 static struct {
@@ -34,13 +40,28 @@ static struct {
     size_t used, total;
     int open; /* nesting of code that may touch device memory */
     struct emulated_graph *capturing;
+    std::deque<std::function<bool()>> queue; /* submitted and not done */
+    bool is_moving;
+    int64_t done;       /* pieces of work */
+    cudaError_t broken; /* the device failed, and every call says so */
+    int device;
     cudaError_t last;
 } d;
 
 static cudaError_t result(cudaError_t error)
 {
+    if (d.broken != cudaSuccess) error = d.broken;
     if (error != cudaSuccess) d.last = error;
     return error;
+}
+
+const char *emulated_setting(const char *name)
+{
+    const char *text = getenv(name);
+    const char *colon = text ? strchr(text, ':') : NULL;
+    if (!colon) return text;
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    return atoi(rank ? rank : "0") == atoi(text) ? colon + 1 : NULL;
 }
 
 const char *cudaGetErrorName(cudaError_t error)
@@ -56,6 +77,10 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorInvalidConfiguration";
     case cudaErrorStreamCaptureUnsupported:
         return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorLaunchFailure:
+        return "cudaErrorLaunchFailure";
+    case cudaErrorNotReady:
+        return "cudaErrorNotReady";
     default:
         return "another error";
     }
@@ -74,6 +99,10 @@ const char *cudaGetErrorString(cudaError_t error)
         return "invalid configuration argument";
     case cudaErrorStreamCaptureUnsupported:
         return "operation not permitted when stream is capturing";
+    case cudaErrorLaunchFailure:
+        return "unspecified launch failure";
+    case cudaErrorNotReady:
+        return "device not ready";
     default:
         return "another error";
     }
@@ -110,14 +139,14 @@ cudaError_t cudaDriverGetVersion(int *version)
 /* WEFT_EMULATED_DEVICES: how many GPUs there are. */
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    const char *text = getenv("WEFT_EMULATED_DEVICES");
+    const char *text = emulated_setting("WEFT_EMULATED_DEVICES");
     *count = text ? atoi(text) : 1;
     return *count ? cudaSuccess : result(cudaErrorNoDevice);
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = d.device;
     return cudaSuccess;
 }
 
@@ -126,7 +155,15 @@ cudaError_t cudaSetDevice(int device)
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) return error;
-    return device >= 0 && device < count ? cudaSuccess : result(cudaErrorInvalidDevice);
+    if (device < 0 || device >= count) return result(cudaErrorInvalidDevice);
+    d.device = device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device)
+{
+    snprintf(text, (size_t)size, "FFFF:%02X:00.0", (unsigned)device & 0xFF);
+    return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
@@ -144,21 +181,22 @@ void emulated_memory(size_t bytes)
 static size_t total(void)
 {
     if (d.total == 0) {
-        const char *text = getenv("WEFT_EMULATED_MEMORY");
+        const char *text = emulated_setting("WEFT_EMULATED_MEMORY");
         d.total = (text ? strtoull(text, NULL, 10) : 16384) << 20;
     }
     return d.total;
 }
 
-/* WEFT_EMULATED_CAPABILITY: 75 for a GPU without bf16. */
+/* WEFT_EMULATED_CAPABILITY: 75 for a GPU without bf16. WEFT_EMULATED_UUID: of the first GPU. */
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
-    const char *text = getenv("WEFT_EMULATED_CAPABILITY");
+    const char *text = emulated_setting("WEFT_EMULATED_CAPABILITY");
     int capability = text ? atoi(text) : 90;
     memset(properties, 0, sizeof *properties);
     snprintf(properties->name, sizeof properties->name, "emulated GPU");
     memcpy(properties->uuid.bytes, "weft emulated 0", 16);
-    properties->uuid.bytes[14] = (char)('0' + device);
+    const char *first = emulated_setting("WEFT_EMULATED_UUID");
+    properties->uuid.bytes[14] = (char)('0' + (first ? atoi(first) : 0) + device);
     properties->totalGlobalMem = total();
     properties->major = capability / 10;
     properties->minor = capability % 10;
@@ -171,11 +209,6 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
     *total_bytes = total();
     *free_bytes = total() - d.used;
     return cudaSuccess;
-}
-
-cudaError_t cudaDeviceSynchronize(void)
-{
-    return d.capturing ? result(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
 /* ---- memory ---- */
@@ -199,6 +232,42 @@ static void enter(void)
 static void leave(void)
 {
     if (--d.open == 0) protect(PROT_NONE);
+}
+
+/*
+ * Moves the queue on as far as it goes. WEFT_EMULATED_FAILURE: the device fails after so many
+ * pieces of work.
+ */
+static void move(void)
+{
+    if (d.is_moving || d.queue.empty()) return;
+    const char *text = emulated_setting("WEFT_EMULATED_FAILURE");
+    int64_t most = text ? atoll(text) : INT64_MAX;
+    d.is_moving = true;
+    enter();
+    while (!d.queue.empty() && d.queue.front()()) {
+        d.queue.pop_front();
+        if (++d.done < most) continue;
+        d.broken = cudaErrorLaunchFailure;
+        d.queue.clear();
+    }
+    leave();
+    d.is_moving = false;
+}
+
+/* Waits until all is done. */
+static cudaError_t drain(void)
+{
+    if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
+    for (move(); !d.queue.empty(); move()) {
+        usleep(50);
+    }
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    return drain();
 }
 
 cudaError_t cudaMalloc(void **memory, size_t bytes)
@@ -230,6 +299,7 @@ cudaError_t cudaFree(void *memory)
     if (!memory) return cudaSuccess;
     auto found = d.allocations.find((char *)memory);
     if (found == d.allocations.end()) return result(cudaErrorInvalidValue);
+    drain();
     d.used -= found->second;
 #if defined(__SANITIZE_ADDRESS__)
     free(memory);
@@ -248,6 +318,7 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes)
 
 cudaError_t cudaFreeHost(void *memory)
 {
+    if (memory) drain();
     free(memory);
     return cudaSuccess;
 }
@@ -276,17 +347,25 @@ static bool direction_fits(const void *to, const void *from, enum cudaMemcpyKind
     }
 }
 
-cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work)
+cudaError_t emulated_submit_waiting(cudaStream_t stream, std::function<bool()> work)
 {
     (void)stream;
+    if (d.broken != cudaSuccess) return result(d.broken);
     if (d.capturing) {
         d.capturing->work.push_back(work);
         return cudaSuccess;
     }
-    enter();
-    work();
-    leave();
+    d.queue.push_back(work);
+    move();
     return cudaSuccess;
+}
+
+cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work)
+{
+    return emulated_submit_waiting(stream, [=]() {
+        work();
+        return true;
+    });
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
@@ -300,7 +379,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
     if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
-    return cudaMemcpyAsync(to, from, bytes, kind, NULL);
+    cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, NULL);
+    return error == cudaSuccess ? drain() : error;
 }
 
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
@@ -313,7 +393,8 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
 cudaError_t cudaMemset(void *memory, int value, size_t bytes)
 {
     if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
-    return cudaMemsetAsync(memory, value, bytes, NULL);
+    cudaError_t error = cudaMemsetAsync(memory, value, bytes, NULL);
+    return error == cudaSuccess ? drain() : error;
 }
 
 /* ---- streams, events, graphs ---- */
@@ -322,6 +403,19 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
     (void)flags;
     *stream = new struct CUstream_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority)
+{
+    (void)priority;
+    return cudaStreamCreateWithFlags(stream, flags);
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
     return cudaSuccess;
 }
 
@@ -334,7 +428,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     (void)stream;
-    return d.capturing ? result(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+    return drain();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
@@ -360,23 +454,26 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
+    uint64_t number = d.capturing ? 0 : ++event->asked;
     return emulated_submit(stream, [=]() {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
         event->time = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+        if (number > event->reached) event->reached = number;
     });
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    (void)event;
-    return cudaSuccess;
+    move();
+    if (d.broken != cudaSuccess) return result(d.broken);
+    return event->reached == event->asked ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     (void)event;
-    return d.capturing ? result(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+    return drain();
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
@@ -387,9 +484,11 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *user)
 {
-    if (d.capturing) return emulated_submit(stream, [=]() { function(user); });
-    function(user);
-    return cudaSuccess;
+    return emulated_submit(stream, [=]() {
+        leave();
+        function(user);
+        enter();
+    });
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
@@ -417,11 +516,11 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
-    return emulated_submit(stream, [=]() {
-        for (const auto &work : exec->work) {
-            work();
-        }
-    });
+    (void)stream;
+    if (d.broken != cudaSuccess) return result(d.broken);
+    d.queue.insert(d.queue.end(), exec->work.begin(), exec->work.end());
+    move();
+    return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
