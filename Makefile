@@ -77,6 +77,13 @@ NVCCFLAGS := -std=c++17 -O3 -lineinfo -I. $(GENCODE) -DWEFT_CUDA=1 -Werror all-w
   -Xcompiler -Wall,-Wextra,-Werror -MMD -MP
 CUDA_LIBS := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib -lcublasLt \
   -lcudart_static -ldl -lrt -lstdc++
+# NCCL, for several GPUs: in CUDA's folder, the system's, or NCCL_HOME.
+NCCL_HEADER := $(firstword $(wildcard $(addsuffix /include/nccl.h,$(NCCL_HOME) $(CUDA_HOME) /usr /usr/local)))
+ifneq ($(NCCL_HEADER),)
+NCCL_ROOT := $(NCCL_HEADER:/include/nccl.h=)
+NVCCFLAGS += -DWEFT_NCCL=1 $(if $(filter /usr $(CUDA_HOME),$(NCCL_ROOT)),,-I$(NCCL_ROOT)/include)
+CUDA_LIBS += $(foreach d,$(wildcard $(NCCL_ROOT)/lib $(NCCL_ROOT)/lib64),-L$d -Wl,-rpath,$d) -lnccl
+endif
 LDLIBS += $(CUDA_LIBS)
 endif
 
@@ -138,9 +145,9 @@ $(OUT)/bench/%: $(OUT)/bench/%.o $(OUT)/bench/step.o $(LIBRARY)
 # tests/cuda/emulator stands in for CUDA's headers and libraries, so that the .cu files compile here too and the
 # tests in tests/cuda run without a GPU, and without nvcc. C files that ask for WEFT_CUDA are built once more.
 EMULATED := $(OUT)/emulated
-EMULATED_DEFINES := -DWEFT_CUDA=1 -DWEFT_CUDA_EMULATED=1
+EMULATED_DEFINES := -DWEFT_CUDA=1 -DWEFT_CUDA_EMULATED=1 -DWEFT_NCCL=1
 EMULATED_CXXFLAGS := -std=c++17 -D_GNU_SOURCE -Itests/cuda/emulator -I. $(OPT_$(CONFIG):-O3=-O2) $(WARN) -Wno-unknown-pragmas \
-  $(EMULATED_DEFINES) -pthread -MMD -MP
+  $(EMULATED_DEFINES) -pthread $(PACKAGE_CFLAGS) -MMD -MP
 EMULATED_C := $(filter $(SOURCES),$(shell grep -lsE 'WEFT_CUDA' $(SOURCES)))
 EMULATED_CU := $(sort $(shell find $(FOLDERS) -name '*.cu' 2>/dev/null))
 EMULATED_CPP := $(sort $(wildcard tests/cuda/emulator/*.cpp))
@@ -289,6 +296,7 @@ deps-check:
 info: ## what was found on this machine
 	@echo "compiler  $$($(CC) --version | head -1)"
 	@echo "nvcc      $(or $(NVCC),not found: CPU only)"
+	@echo "nccl      $(or $(NCCL_HEADER),not found: one GPU)"
 	@launch/deps info
 
 clean: ## remove build/

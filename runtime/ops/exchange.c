@@ -10,29 +10,20 @@
 #include "runtime/base/bf16.h"
 #include "runtime/comm/comm.h"
 #include "runtime/ops/attrs.h"
+#include "runtime/ops/exchange_rounds.h"
 #include "runtime/ops/ops_impl.h"
 
 /* What a kernel of either direction works with. */
 struct exchange {
     struct comm *comm; /* NULL for one rank */
-    int rank, size;
-    int64_t rows;     /* N, of each rank's source */
-    int64_t requests; /* M, of each rank */
+    struct exchange_rounds r;
     size_t row_bytes;
-    int64_t capacity;  /* rows a rank sends in a round */
-    int32_t *index;    /* [size * M] what every rank asks for */
-    int64_t *asked;    /* [size] rows asked of each rank in this round */
     int64_t *to;       /* [size] rows from this rank to each, then elements */
     int64_t *from;     /* [size] the other way */
     uint8_t *outgoing; /* [capacity] rows */
     uint8_t *incoming; /* [max(capacity, M)] rows */
     const char *label;
 };
-
-static int64_t exchange_capacity(int64_t requests, int64_t world_size)
-{
-    return world_size == 1 ? 0 : 2 * requests;
-}
 
 static size_t exchange_scratch(const struct exchange_attrs *attrs, int64_t requests,
                                size_t row_bytes)
@@ -57,65 +48,37 @@ static enum status exchange_start(struct exchange *e, const struct kernel *kerne
     const struct node *node = kernel->node;
     memset(e, 0, sizeof *e);
     e->comm = run->comm && run->comm->size > 1 ? run->comm : NULL;
-    e->size = e->comm ? e->comm->size : 1;
-    e->rank = e->comm ? e->comm->rank : 0;
-    e->rows = attrs->rows;
-    e->requests = requests;
+    e->r.size = e->comm ? e->comm->size : 1;
+    e->r.rank = e->comm ? e->comm->rank : 0;
+    e->r.rows = attrs->rows;
+    e->r.requests = requests;
     e->row_bytes = (size_t)shape_span(&row_source->shape, 1, row_source->shape.rank) *
                    dtype_size(row_source->dtype);
     e->label = *node->path ? node->path : node->op->name;
     const int32_t *index = kernel->in[1];
     for (int64_t i = 0; i < requests; i++) {
-        if (index[i] >= 0 && index[i] < e->rows * e->size) continue;
+        if (index[i] >= 0 && index[i] < e->r.rows * e->r.size) continue;
         return status_fail(STATUS_INVALID, "row %d at position %lld is outside 0..%lld", index[i],
-                           (long long)i, (long long)(e->rows * e->size) - 1);
+                           (long long)i, (long long)(e->r.rows * e->r.size) - 1);
     }
     if (!e->comm) return STATUS_OK;
     uint8_t *at = kernel->scratch;
-    size_t world = (size_t)e->size;
-    e->capacity = exchange_capacity(requests, e->size);
-    e->index = (int32_t *)(void *)at;
-    at += align64(world * (size_t)requests * sizeof *e->index);
-    e->asked = (int64_t *)(void *)at;
-    e->to = e->asked + world;
+    size_t world = (size_t)e->r.size;
+    e->r.capacity = exchange_capacity(requests, e->r.size);
+    e->r.index = (int32_t *)(void *)at;
+    at += align64(world * (size_t)requests * sizeof *e->r.index);
+    e->r.asked = (int64_t *)(void *)at;
+    e->to = e->r.asked + world;
     e->from = e->to + world;
-    at += align64(3 * world * sizeof *e->asked);
+    at += align64(3 * world * sizeof *e->r.asked);
     e->outgoing = at;
-    e->incoming = at + (size_t)e->capacity * e->row_bytes;
-    return comm_allgather(e->comm, e->label, index, e->index, requests, NULL, COMM_I32);
-}
-
-/* The end of the round that begins at request `begin`: the first one its owner has no room for. */
-static int64_t round_end(struct exchange *e, int64_t begin)
-{
-    memset(e->asked, 0, (size_t)e->size * sizeof *e->asked);
-    int64_t end = begin;
-    for (; end < e->size * e->requests; end++) {
-        int64_t owner = e->index[end] / e->rows;
-        if (e->asked[owner] == e->capacity) break;
-        e->asked[owner]++;
-    }
-    return end;
-}
-
-/* Rows between this rank and the others in a round: as owner by requester, as requester by owner.
- */
-static void round_counts(struct exchange *e, int64_t begin, int64_t end, int64_t *as_owner,
-                         int64_t *as_requester)
-{
-    memset(as_owner, 0, (size_t)e->size * sizeof *as_owner);
-    memset(as_requester, 0, (size_t)e->size * sizeof *as_requester);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t requester = i / e->requests;
-        int64_t owner = e->index[i] / e->rows;
-        if (owner == e->rank) as_owner[requester]++;
-        if (requester == e->rank) as_requester[owner]++;
-    }
+    e->incoming = at + (size_t)e->r.capacity * e->row_bytes;
+    return comm_allgather(e->comm, e->label, index, e->r.index, requests, NULL, COMM_I32);
 }
 
 static enum status round_move(struct exchange *e)
 {
-    for (int r = 0; r < e->size; r++) {
+    for (int r = 0; r < e->r.size; r++) {
         e->to[r] *= (int64_t)e->row_bytes;
         e->from[r] *= (int64_t)e->row_bytes;
     }
@@ -151,10 +114,10 @@ static enum status exchange_prepare(struct kernel *kernel)
 static void place_rows(const struct exchange *e, int64_t begin, int64_t end, uint8_t *y)
 {
     const uint8_t *at = e->incoming;
-    for (int owner = 0; owner < e->size; owner++) {
-        for (int64_t m = 0; m < e->requests; m++) {
-            int64_t i = e->rank * e->requests + m;
-            if (i < begin || i >= end || e->index[i] / e->rows != owner) continue;
+    for (int owner = 0; owner < e->r.size; owner++) {
+        for (int64_t m = 0; m < e->r.requests; m++) {
+            int64_t i = e->r.rank * e->r.requests + m;
+            if (i < begin || i >= end || e->r.index[i] / e->r.rows != owner) continue;
             memcpy(y + (size_t)m * e->row_bytes, at, e->row_bytes);
             at += e->row_bytes;
         }
@@ -169,17 +132,17 @@ static enum status exchange_run(struct kernel *kernel, const struct run_context 
     const uint8_t *rows = kernel->in[0];
     uint8_t *y = kernel->out[0];
     const int32_t *mine = kernel->in[1];
-    for (int64_t m = 0; !e.comm && m < e.requests; m++) {
+    for (int64_t m = 0; !e.comm && m < e.r.requests; m++) {
         memcpy(y + (size_t)m * e.row_bytes, rows + (size_t)mine[m] * e.row_bytes, e.row_bytes);
     }
-    int64_t total = e.comm ? e.size * e.requests : 0;
+    int64_t total = e.comm ? e.r.size * e.r.requests : 0;
     for (int64_t begin = 0, end; begin < total; begin = end) {
-        end = round_end(&e, begin);
-        round_counts(&e, begin, end, e.to, e.from);
+        end = exchange_round_end(&e.r, begin);
+        exchange_round_counts(&e.r, begin, end, e.to, e.from);
         uint8_t *at = e.outgoing;
         for (int64_t i = begin; i < end; i++) {
-            if (e.index[i] / e.rows != e.rank) continue;
-            memcpy(at, rows + (size_t)(e.index[i] % e.rows) * e.row_bytes, e.row_bytes);
+            if (e.r.index[i] / e.r.rows != e.r.rank) continue;
+            memcpy(at, rows + (size_t)(e.r.index[i] % e.r.rows) * e.row_bytes, e.row_bytes);
             at += e.row_bytes;
         }
         TRY(round_move(&e));
@@ -273,8 +236,8 @@ static void add_rows(const struct exchange *e, int64_t begin, int64_t end, float
 {
     const uint8_t *at = e->incoming;
     for (int64_t i = begin; i < end; i++) {
-        if (e->index[i] / e->rows != e->rank) continue;
-        add_row(sums + e->index[i] % e->rows * columns, at, columns, dtype);
+        if (e->r.index[i] / e->r.rows != e->r.rank) continue;
+        add_row(sums + e->r.index[i] % e->r.rows * columns, at, columns, dtype);
         at += e->row_bytes;
     }
 }
@@ -282,14 +245,14 @@ static void add_rows(const struct exchange *e, int64_t begin, int64_t end, float
 static enum status exchange_grad_rounds(struct exchange *e, const uint8_t *dy, float *sums,
                                         int64_t columns, enum dtype dtype)
 {
-    for (int64_t begin = 0, end; begin < e->size * e->requests; begin = end) {
-        end = round_end(e, begin);
-        round_counts(e, begin, end, e->from, e->to);
+    for (int64_t begin = 0, end; begin < e->r.size * e->r.requests; begin = end) {
+        end = exchange_round_end(&e->r, begin);
+        exchange_round_counts(&e->r, begin, end, e->from, e->to);
         uint8_t *at = e->outgoing;
-        for (int owner = 0; owner < e->size; owner++) {
-            for (int64_t m = 0; m < e->requests; m++) {
-                int64_t i = e->rank * e->requests + m;
-                if (i < begin || i >= end || e->index[i] / e->rows != owner) continue;
+        for (int owner = 0; owner < e->r.size; owner++) {
+            for (int64_t m = 0; m < e->r.requests; m++) {
+                int64_t i = e->r.rank * e->r.requests + m;
+                if (i < begin || i >= end || e->r.index[i] / e->r.rows != owner) continue;
                 memcpy(at, dy + (size_t)m * e->row_bytes, e->row_bytes);
                 at += e->row_bytes;
             }
@@ -316,7 +279,7 @@ static enum status exchange_grad_run(struct kernel *kernel, const struct run_con
     memset(sums, 0, (size_t)count * sizeof *sums);
     const int32_t *index = kernel->in[1];
     const uint8_t *rows = kernel->in[0];
-    for (int64_t m = 0; !e.comm && m < e.requests; m++) {
+    for (int64_t m = 0; !e.comm && m < e.r.requests; m++) {
         add_row(sums + index[m] * columns, rows + (size_t)m * e.row_bytes, columns, dy->dtype);
     }
     if (e.comm) TRY(exchange_grad_rounds(&e, rows, sums, columns, dy->dtype));

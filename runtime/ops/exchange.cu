@@ -1,14 +1,35 @@
 /*
- * Collectives on a GPU, of one rank: copies, and rows by number. The backend refuses more ranks
- * until there are collectives between devices; exchange.c and collective.c say what the ops are.
+ * Collectives on a GPU. Of one rank they are copies, and rows by number; of several, NCCL's, and
+ * exchange_ranks.cu. exchange.c and collective.c say what the ops are.
  */
+#include "runtime/backend/cuda/device_comm.h"
+#include "runtime/ops/exchange_ranks.h"
 #include "runtime/ops/rows.cuh"
 
 enum { EXCHANGE_THREADS = 256 };
 
 /* ---- collectives ---- */
 
-static enum status copy_cuda(struct kernel *kernel, const struct cuda_run *run)
+static enum comm_dtype comm_type(enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_F32:
+        return COMM_F32;
+    case DTYPE_BF16:
+        return COMM_BF16;
+    case DTYPE_I32:
+        return COMM_I32;
+    default:
+        return COMM_U8;
+    }
+}
+
+static const char *label(const struct kernel *kernel)
+{
+    return *kernel->node->path ? kernel->node->path : kernel->node->op->name;
+}
+
+static enum status copy_alone(const struct kernel *kernel, const struct cuda_run *run)
 {
     if (kernel->out[0] == kernel->in[0]) return STATUS_OK;
     CUDA_TRY(cudaMemcpyAsync(kernel->out[0], kernel->in[0], tensor_bytes(kernel->node->inputs[0]),
@@ -16,9 +37,34 @@ static enum status copy_cuda(struct kernel *kernel, const struct cuda_run *run)
     return STATUS_OK;
 }
 
-const struct cuda_op cuda_op_all_gather = {&op_row_all_gather, NULL, copy_cuda, NULL, NULL};
-const struct cuda_op cuda_op_reduce_scatter = {&op_row_reduce_scatter, NULL, copy_cuda, NULL, NULL};
-const struct cuda_op cuda_op_all_reduce = {&op_row_all_reduce, NULL, copy_cuda, NULL, NULL};
+static enum status all_gather_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    const struct tensor *x = kernel->node->inputs[0];
+    if (!run->comm) return copy_alone(kernel, run);
+    return device_comm_all_gather(run->comm, label(kernel), kernel->in[0], kernel->out[0],
+                                  shape_count(&x->shape), comm_type(x->dtype), run->stream);
+}
+
+static enum status reduce_scatter_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    const struct tensor *y = &kernel->node->outputs[0];
+    if (!run->comm) return copy_alone(kernel, run);
+    return device_comm_reduce_scatter(run->comm, label(kernel), kernel->in[0], kernel->out[0],
+                                      shape_count(&y->shape), comm_type(y->dtype), run->stream);
+}
+
+static enum status all_reduce_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    const struct tensor *x = kernel->node->inputs[0];
+    if (!run->comm) return copy_alone(kernel, run);
+    return device_comm_all_reduce(run->comm, label(kernel), kernel->in[0], kernel->out[0],
+                                  shape_count(&x->shape), comm_type(x->dtype), run->stream);
+}
+
+const struct cuda_op cuda_op_all_gather = {&op_row_all_gather, NULL, all_gather_cuda, NULL, NULL};
+const struct cuda_op cuda_op_reduce_scatter = {&op_row_reduce_scatter, NULL, reduce_scatter_cuda,
+                                               NULL, NULL};
+const struct cuda_op cuda_op_all_reduce = {&op_row_all_reduce, NULL, all_reduce_cuda, NULL, NULL};
 
 /* ---- rows by number ---- */
 
@@ -55,6 +101,7 @@ static enum status take_rows(const struct kernel *kernel, const struct cuda_run 
 
 static enum status exchange_cuda(struct kernel *kernel, const struct cuda_run *run)
 {
+    if (run->comm) return exchange_ranks_run(kernel, run);
     const struct tensor *x = kernel->node->inputs[0];
     int64_t bytes = shape_span(&x->shape, 1, x->shape.rank) * (int64_t)dtype_size(x->dtype);
     uintptr_t bits = (uintptr_t)bytes | ADDRESS(kernel->in[0]) | ADDRESS(kernel->out[0]);
@@ -63,7 +110,8 @@ static enum status exchange_cuda(struct kernel *kernel, const struct cuda_run *r
     return take_rows<uint8_t>(kernel, run, bytes);
 }
 
-const struct cuda_op cuda_op_exchange_rows = {&op_row_exchange_rows, NULL, exchange_cuda, NULL,
+const struct cuda_op cuda_op_exchange_rows = {&op_row_exchange_rows, exchange_ranks_prepare,
+                                              exchange_cuda, exchange_ranks_release,
                                               "a row is outside those of all ranks"};
 
 /* Every row of the result looks for its requests, in their order; requests are as many as a
@@ -100,9 +148,10 @@ static enum status give_rows(const struct kernel *kernel, const struct cuda_run 
 
 static enum status exchange_grad_cuda(struct kernel *kernel, const struct cuda_run *run)
 {
+    if (run->comm) return exchange_ranks_grad_run(kernel, run);
     FOR_FLOAT_TYPE(dtype_of(kernel), return give_rows<T>(kernel, run));
 }
 
-const struct cuda_op cuda_op_exchange_rows_grad = {&op_row_exchange_rows_grad, NULL,
-                                                   exchange_grad_cuda, NULL,
-                                                   "a row is outside those of all ranks"};
+const struct cuda_op cuda_op_exchange_rows_grad = {
+    &op_row_exchange_rows_grad, exchange_ranks_prepare, exchange_grad_cuda, exchange_ranks_release,
+    "a row is outside those of all ranks"};

@@ -248,8 +248,7 @@ enum status optimizer_restored(struct optimizer *o)
 
 static enum status clamp_on_device(struct optimizer *o, float *element, float low, float high)
 {
-    (void)o;
-    return cuda_update_clamp(element, low, high);
+    return cuda_update_clamp(o->cuda, element, low, high);
 }
 
 static enum status update_on_device(struct optimizer *o, float *parameters, const float *gradients,
@@ -268,7 +267,8 @@ static enum status update_on_device(struct optimizer *o, float *parameters, cons
         .ema_decay = o->config->ema_decay,
         .fiber = o->config->form == OPTIMIZER_ADAMW_FIBER,
     };
-    return cuda_update_run(o->cuda, &step);
+    TRY(cuda_update_run(o->cuda, &step));
+    return o->counts ? cuda_update_gather(o->cuda, o->comm, parameters, o->counts) : STATUS_OK;
 }
 
 static enum status square_of(struct optimizer *o, const float *x, int64_t count, double *square)

@@ -82,7 +82,8 @@ struct optimizer_report {
  * One update of `parameters` from `gradients` (flat, reduced as executor_run leaves them: summed
  * over ranks; valid in this rank's slice with `shard`). `scale` is multiplied in: 1 / (ranks *
  * micro-steps) for the mean. `update` counts from 0 and `total` is the length of the schedule. A
- * skipped update changes nothing but the counter of skipped ones. Collective when sharded.
+ * skipped update changes nothing but the counter of skipped ones. Collective when sharded. On a
+ * GPU the other ranks' slices are then on their way: the executor that has `parameters` waits.
  */
 enum status optimizer_step(struct optimizer *optimizer, float *parameters, float *gradients,
                            double scale, int64_t update, int64_t total,

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "runtime/backend/cuda/device_comm.h"
 #include "runtime/ops/elementwise.cuh"
 
 enum { UPDATE_THREADS = 256, CHUNK = 8192 };
@@ -23,7 +24,8 @@ struct cuda_update {
     int64_t num_chunks;
     int64_t begin, count;
     void *scratch;
-    float *square_low; /* device: the result of sum_all, unused; see square */
+    float *square_low;        /* device: the result of sum_all, unused; see square */
+    struct device_comm *comm; /* NULL before a gather */
 };
 
 static enum status device_copy(void **memory, const void *from, size_t bytes)
@@ -91,6 +93,7 @@ extern "C" void cuda_update_destroy(struct cuda_update **update)
 {
     struct cuda_update *u = *update;
     if (!u) return;
+    device_comm_close(&u->comm);
     for (int i = 0; i < 3; i++) {
         cudaFree(u->vector[i]);
     }
@@ -236,8 +239,21 @@ static __global__ void clamp_element_kernel(float *element, float low, float hig
     *element = fminf(fmaxf(*element, low), high);
 }
 
-extern "C" enum status cuda_update_clamp(float *element, float low, float high)
+extern "C" enum status cuda_update_gather(struct cuda_update *u, struct comm *comm,
+                                          float *parameters, const int64_t *counts)
 {
+    if (!u->comm) TRY(device_comm_open(&u->comm, comm));
+    return device_comm_gather_start(u->comm, "updated parameters", parameters, counts);
+}
+
+extern "C" enum status cuda_update_clamp(struct cuda_update *u, float *element, float low,
+                                         float high)
+{
+    if (u->comm) {
+        TRY(CUDA_LAUNCH(clamp_element_kernel, 1, 1, 0, device_comm_stream(u->comm), element, low,
+                        high));
+        return device_comm_gather_extend(u->comm);
+    }
     TRY(CUDA_LAUNCH(clamp_element_kernel, 1, 1, 0, NULL, element, low, high));
     CUDA_TRY(cudaDeviceSynchronize());
     return STATUS_OK;

@@ -15,6 +15,7 @@
 extern "C" {
 #endif
 
+struct comm;
 struct cuda_update;
 
 /* A contiguous piece of the flat vectors with multipliers of its own. */
@@ -49,8 +50,15 @@ struct cuda_update_step {
 /* AdamW over all segments in one launch, then the EMA. Returns when it is done. */
 enum status cuda_update_run(struct cuda_update *update, const struct cuda_update_step *step);
 
-/* Limits one element to [low, high]. */
-enum status cuda_update_clamp(float *element, float low, float high);
+/*
+ * Gathers the slices of all ranks [counts: size] after an update of this rank's: starts it, behind
+ * what the host does next. The first call opens the ranks' device_comm, so it is collective.
+ */
+enum status cuda_update_gather(struct cuda_update *update, struct comm *comm, float *parameters,
+                               const int64_t *counts);
+
+/* Limits one element to [low, high], after a gather that was started. */
+enum status cuda_update_clamp(struct cuda_update *update, float *element, float low, float high);
 
 /* Vector 0, 1 or 2 (first moment, second moment, EMA) to or from host memory. */
 enum status cuda_update_read(const struct cuda_update *update, int vector, float *host);

@@ -7,6 +7,12 @@
  * call. Kinds differ in whether gradients accumulate; what depends on parameters alone (the update
  * phase) is a graph of its own. The host waits only in wait(), for what it wants to read.
  *
+ * Several ranks: collectives are part of the stream and of its graphs. With `reduce`, each bucket
+ * of the gradient is summed on a second stream as soon as it is complete, beside the kernels of the
+ * backward pass; the end of the run waits for both. An op that needs the host in between (rows of
+ * other ranks, exchange_ranks.cu) cuts the step into pieces: graph, op, graph. Waits poll, so that
+ * a rank or a GPU that fails ends them (device_comm.h).
+ *
  * Host memory: inputs and outputs have pinned copies at fixed addresses, because graphs remember
  * addresses. Parameters and gradients have host copies when somebody asks for them; which copy is
  * newer is tracked here.
@@ -20,6 +26,8 @@
 #include <string.h>
 
 #include "runtime/backend/cuda/cuda_op.h"
+#include "runtime/backend/cuda/device.h"
+#include "runtime/backend/cuda/device_comm.h"
 #include "runtime/backend/cuda/kernel.cuh"
 #include "runtime/backend/executor_impl.h"
 #include "runtime/comm/comm.h"
@@ -28,7 +36,14 @@
 extern "C" bool step_is_view(const struct plan_step *step);
 
 /* Kinds of recorded work. */
-enum kind { KIND_UPDATE, KIND_STEP, KIND_STEP_ADDING, KIND_COUNT };
+enum kind {
+    KIND_UPDATE,
+    KIND_STEP,
+    KIND_STEP_ADDING,
+    KIND_STEP_REDUCING,
+    KIND_STEP_ADDING_REDUCING,
+    KIND_COUNT
+};
 
 /* A kept value that is not in the memory of inputs or parameters: copied back after each run. */
 struct output {
@@ -50,13 +65,20 @@ struct cuda_state {
     char *outputs; /* pinned */
     struct output *output;
     int num_outputs;
-    float *flat[2];         /* host copies of parameters and gradients; NULL until asked for */
-    bool parameters_edited; /* the host's parameters are newer than the device's */
-    bool flat_stale[2];     /* the device's are newer than the host's */
-    cudaGraphExec_t graph[KIND_COUNT];
+    float *flat[2];           /* host copies of parameters and gradients; NULL until asked for */
+    bool parameters_edited;   /* the host's parameters are newer than the device's */
+    bool flat_stale[2];       /* the device's are newer than the host's */
+    struct device_comm *comm; /* NULL for one rank */
+    cudaEvent_t fork, join;   /* between `stream` and that of the buckets */
+    bool is_forked;           /* since the last join */
+    int *cuts;                /* steps between two pieces */
+    int num_cuts;
+    cudaGraphExec_t *graph[KIND_COUNT]; /* by piece */
     bool seen[KIND_COUNT];
-    bool sync;    /* wait after each op */
-    bool running; /* since the last wait */
+    uint64_t run_number;
+    uint32_t call; /* of this run, to the watchdog */
+    bool sync;     /* wait after each op */
+    bool running;  /* since the last wait */
 };
 
 static struct cuda_state *state_of(const struct executor *e)
@@ -167,20 +189,33 @@ static enum status list_outputs(struct executor *e)
     return STATUS_OK;
 }
 
-static enum status cuda_allocate(struct executor *e)
+/* Where ops wait for the host: among several ranks alone. */
+static enum status list_pieces(struct executor *e)
 {
-    struct cuda_state *s = (struct cuda_state *)calloc(1, sizeof *s);
-    CHECK(s, STATUS_NO_MEMORY, "executor: out of memory");
-    e->state = s;
-    const char *sync = getenv("WEFT_CUDA_SYNC");
-    s->sync = sync && strcmp(sync, "0") != 0;
-    CHECK(!e->options.comm || e->options.comm->size == 1, STATUS_UNSUPPORTED,
-          "several ranks on GPUs need NCCL, which this build lacks; start one rank, or run on the "
-          "CPU");
+    struct cuda_state *s = state_of(e);
+    bool is_many = e->options.comm && e->options.comm->size > 1;
+    s->cuts = (int *)calloc((size_t)e->plan->num_steps + 1, sizeof *s->cuts);
+    CHECK(s->cuts, STATUS_NO_MEMORY, "executor: out of memory");
+    for (int i = 0; is_many && i < e->plan->num_steps; i++) {
+        const struct node *node = e->plan->steps[i].node;
+        if (node && cuda_op_waits(node->op)) s->cuts[s->num_cuts++] = i;
+    }
+    for (int k = 0; k < KIND_COUNT; k++) {
+        s->graph[k] = (cudaGraphExec_t *)calloc((size_t)s->num_cuts + 1, sizeof *s->graph[k]);
+        CHECK(s->graph[k], STATUS_NO_MEMORY, "executor: out of memory");
+    }
+    return STATUS_OK;
+}
+
+static enum status allocate_own(struct executor *e)
+{
+    struct cuda_state *s = state_of(e);
     TRY(check_fits(e));
     CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaEventCreateWithFlags(&s->start, 0));
     CUDA_TRY(cudaEventCreateWithFlags(&s->end, 0));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->fork, cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->join, cudaEventDisableTiming));
     TRY(allocate_classes(e));
     TRY(device_memory((void **)&s->values, sizeof *s->values, "values of a run"));
     TRY(device_memory((void **)&s->fault, sizeof *s->fault, "the fault word"));
@@ -189,7 +224,23 @@ static enum status cuda_allocate(struct executor *e)
     size_t inputs = e->plan->class_bytes[PLAN_CLASS_INPUT];
     CUDA_TRY(cudaMallocHost((void **)&s->inputs, inputs + 64));
     memset(s->inputs, 0, inputs);
+    TRY(list_pieces(e));
     return list_outputs(e);
+}
+
+static enum status cuda_allocate(struct executor *e)
+{
+    struct cuda_state *s = (struct cuda_state *)calloc(1, sizeof *s);
+    struct comm *comm = e->options.comm;
+    e->state = s;
+    CHECK(s, STATUS_NO_MEMORY, "executor: out of memory");
+    const char *sync = getenv("WEFT_CUDA_SYNC");
+    s->sync = sync && strcmp(sync, "0") != 0;
+    enum status status = allocate_own(e);
+    if (!comm || comm->size == 1) return status;
+    /* A rank without memory must not leave the others waiting in NCCL. */
+    TRY(comm_agree_status(comm, "GPU memory", status));
+    return device_comm_open(&s->comm, comm);
 }
 
 static void cuda_release(struct executor *e)
@@ -198,8 +249,13 @@ static void cuda_release(struct executor *e)
     if (!s) return;
     if (s->stream) cudaStreamSynchronize(s->stream);
     for (int k = 0; k < KIND_COUNT; k++) {
-        if (s->graph[k]) cudaGraphExecDestroy(s->graph[k]);
+        for (int i = 0; s->graph[k] && i <= s->num_cuts; i++) {
+            if (s->graph[k][i]) cudaGraphExecDestroy(s->graph[k][i]);
+        }
+        free(s->graph[k]);
     }
+    free(s->cuts);
+    device_comm_close(&s->comm);
     for (int c = 0; c < PLAN_CLASS_COUNT; c++) {
         if (s->owned[c]) cudaFree(e->memory[c]);
         e->memory[c] = NULL;
@@ -217,10 +273,22 @@ static void cuda_release(struct executor *e)
     cudaFreeHost(s->flat[1]);
     if (s->start) cudaEventDestroy(s->start);
     if (s->end) cudaEventDestroy(s->end);
+    if (s->fork) cudaEventDestroy(s->fork);
+    if (s->join) cudaEventDestroy(s->join);
     if (s->stream) cudaStreamDestroy(s->stream);
     free(s->output);
     free(s);
     e->state = NULL;
+}
+
+/* ---- waiting ---- */
+
+/* Until all that is on the stream is done. */
+static enum status finish(struct executor *e, const char *what)
+{
+    struct cuda_state *s = state_of(e);
+    if (s->comm) return device_comm_wait(s->comm, s->stream, s->call, what);
+    return cuda_status(cudaStreamSynchronize(s->stream), what);
 }
 
 /* ---- one op ---- */
@@ -304,7 +372,7 @@ static enum status run_op_alone(struct executor *e, int index, const struct cuda
     CUDA_TRY(cudaEventRecord(s->start, s->stream));
     TRY(enqueue_op(e, index, run));
     CUDA_TRY(cudaEventRecord(s->end, s->stream));
-    enum status status = cuda_status(cudaStreamSynchronize(s->stream), "the kernel");
+    enum status status = finish(e, "the kernel");
     if (status != STATUS_OK) {
         if (!step->node) return status;
         return status_prefix(status, "%s%s%s (step %d of the plan)", step->node->path,
@@ -335,8 +403,17 @@ static bool one_by_one(const struct executor *e)
     return state_of(e)->sync || e->options.profile || e->options.check_finite || e->found;
 }
 
-/* Enqueues all work of a kind on the stream, which may be recording. */
-static enum status enqueue(struct executor *e, enum kind kind)
+static bool is_adding(enum kind kind)
+{
+    return kind == KIND_STEP_ADDING || kind == KIND_STEP_ADDING_REDUCING;
+}
+
+static bool is_reducing(enum kind kind)
+{
+    return kind == KIND_STEP_REDUCING || kind == KIND_STEP_ADDING_REDUCING;
+}
+
+static struct cuda_run run_of(struct executor *e, enum kind kind)
 {
     struct cuda_state *s = state_of(e);
     struct cuda_run run = {};
@@ -345,23 +422,29 @@ static enum status enqueue(struct executor *e, enum kind kind)
     run.fault = s->fault;
     run.seed = e->options.seed;
     run.rank = e->options.comm ? e->options.comm->rank : 0;
-    run.accumulate = kind == KIND_STEP_ADDING;
+    run.accumulate = is_adding(kind);
     run.host = &s->host;
-    if (kind != KIND_UPDATE) {
-        CUDA_TRY(cudaMemcpyAsync(s->values, s->values_host, sizeof *s->values,
-                                 cudaMemcpyHostToDevice, s->stream));
-        CUDA_TRY(cudaMemcpyAsync(e->memory[PLAN_CLASS_INPUT], s->inputs,
-                                 e->plan->class_bytes[PLAN_CLASS_INPUT], cudaMemcpyHostToDevice,
-                                 s->stream));
-    }
-    CUDA_TRY(cudaMemsetAsync(s->fault, CUDA_NO_FAULT & 0xFF, sizeof *s->fault, s->stream));
-    for (int i = 0; i < e->plan->num_steps; i++) {
-        if ((e->plan->steps[i].phase == PLAN_PHASE_UPDATE) != (kind == KIND_UPDATE)) continue;
-        run.number = i;
-        TRY(one_by_one(e) ? run_op_alone(e, i, &run) : enqueue_op(e, i, &run));
-        if (e->options.poison) TRY(poison(e, i));
-    }
-    if (kind == KIND_UPDATE) return STATUS_OK;
+    run.comm = s->comm;
+    run.size = e->options.comm ? e->options.comm->size : 1;
+    run.run_number = s->run_number;
+    run.call = s->call;
+    return run;
+}
+
+static enum status enqueue_inputs(struct executor *e)
+{
+    struct cuda_state *s = state_of(e);
+    CUDA_TRY(cudaMemcpyAsync(s->values, s->values_host, sizeof *s->values, cudaMemcpyHostToDevice,
+                             s->stream));
+    CUDA_TRY(cudaMemcpyAsync(e->memory[PLAN_CLASS_INPUT], s->inputs,
+                             e->plan->class_bytes[PLAN_CLASS_INPUT], cudaMemcpyHostToDevice,
+                             s->stream));
+    return STATUS_OK;
+}
+
+static enum status enqueue_outputs(struct executor *e)
+{
+    struct cuda_state *s = state_of(e);
     for (int i = 0; i < s->num_outputs; i++) {
         const struct output *o = &s->output[i];
         CUDA_TRY(cudaMemcpyAsync(s->outputs + o->offset, executor_value_address(e, o->value),
@@ -372,33 +455,124 @@ static enum status enqueue(struct executor *e, enum kind kind)
     return STATUS_OK;
 }
 
-static enum status record(struct executor *e, enum kind kind)
+/* Sums a bucket over ranks on the second stream, once what is on the first so far is done. */
+static enum status start_bucket(struct executor *e, int index)
+{
+    struct cuda_state *s = state_of(e);
+    const struct plan_bucket *bucket = &e->plan->buckets[index];
+    float *data = (float *)e->memory[PLAN_CLASS_GRADIENT] + bucket->offset;
+    cudaStream_t stream = device_comm_stream(s->comm);
+    char label[48];
+    snprintf(label, sizeof label, "gradient bucket %d", index);
+    if (bucket->count == 0) return STATUS_OK;
+    CUDA_TRY(cudaEventRecord(s->fork, s->stream));
+    CUDA_TRY(cudaStreamWaitEvent(stream, s->fork, 0));
+    s->is_forked = true;
+    if (e->plan->options.num_slices > 1) {
+        return device_comm_reduce(s->comm, label, data, bucket->count, bucket->slice, stream);
+    }
+    return device_comm_all_reduce(s->comm, label, data, data, bucket->count, COMM_F32, stream);
+}
+
+static enum status join_buckets(struct executor *e)
+{
+    struct cuda_state *s = state_of(e);
+    if (!s->is_forked) return STATUS_OK;
+    s->is_forked = false;
+    CUDA_TRY(cudaEventRecord(s->join, device_comm_stream(s->comm)));
+    CUDA_TRY(cudaStreamWaitEvent(s->stream, s->join, 0));
+    return STATUS_OK;
+}
+
+/* Steps [begin, end) of a kind, and the buckets that are complete with them. */
+static enum status enqueue_steps(struct executor *e, enum kind kind, int begin, int end)
+{
+    struct cuda_run run = run_of(e, kind);
+    const struct plan *plan = e->plan;
+    bool reduce = is_reducing(kind) && run.comm;
+    int bucket = 0;
+    while (begin > 0 && bucket < plan->num_buckets && plan->buckets[bucket].ready < begin) {
+        bucket++;
+    }
+    for (int i = begin; i < end; i++) {
+        if ((plan->steps[i].phase == PLAN_PHASE_UPDATE) != (kind == KIND_UPDATE)) continue;
+        run.number = i;
+        TRY(one_by_one(e) ? run_op_alone(e, i, &run) : enqueue_op(e, i, &run));
+        while (reduce && bucket < plan->num_buckets && plan->buckets[bucket].ready <= i) {
+            TRY(start_bucket(e, bucket++));
+        }
+        if (e->options.poison) TRY(poison(e, i));
+    }
+    while (reduce && end == plan->num_steps && bucket < plan->num_buckets) {
+        TRY(start_bucket(e, bucket++));
+    }
+    return STATUS_OK;
+}
+
+/* A piece of a kind, on streams that may be recording. */
+static enum status enqueue(struct executor *e, enum kind kind, int piece, int num_pieces)
+{
+    struct cuda_state *s = state_of(e);
+    bool is_last = piece == num_pieces - 1;
+    int begin = piece == 0 ? 0 : s->cuts[piece - 1] + 1;
+    int end = is_last ? e->plan->num_steps : s->cuts[piece];
+    if (piece == 0) {
+        if (kind != KIND_UPDATE) TRY(enqueue_inputs(e));
+        CUDA_TRY(cudaMemsetAsync(s->fault, CUDA_NO_FAULT & 0xFF, sizeof *s->fault, s->stream));
+    }
+    TRY(enqueue_steps(e, kind, begin, end));
+    if (is_last && kind != KIND_UPDATE) TRY(enqueue_outputs(e));
+    return join_buckets(e);
+}
+
+static enum status record(struct executor *e, enum kind kind, int piece, int num_pieces)
 {
     struct cuda_state *s = state_of(e);
     cudaGraph_t graph = NULL;
     CUDA_TRY(cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    enum status status = enqueue(e, kind);
+    enum status status = enqueue(e, kind, piece, num_pieces);
     /* Ends the recording also after a failure, which is the one to report. */
     cudaError_t error = cudaStreamEndCapture(s->stream, &graph);
     if (status == STATUS_OK) status = cuda_status(error, "cudaStreamEndCapture");
     if (status == STATUS_OK) {
-        status =
-            cuda_status(cudaGraphInstantiate(&s->graph[kind], graph, 0), "cudaGraphInstantiate");
+        status = cuda_status(cudaGraphInstantiate(&s->graph[kind][piece], graph, 0),
+                             "cudaGraphInstantiate");
     }
     if (graph) cudaGraphDestroy(graph);
     return status;
 }
 
+/* The op between two pieces. Its wait is also that of the cuts after it whose numbers are there. */
+static enum status run_cut(struct executor *e, enum kind kind, int cut)
+{
+    struct cuda_state *s = state_of(e);
+    struct cuda_run run = run_of(e, kind);
+    int now = s->cuts[cut];
+    for (int i = cut; i < s->num_cuts; i++) {
+        struct plan_step *step = &e->plan->steps[s->cuts[i]];
+        if (e->plan->values[step->in[1]].def >= now) continue;
+        TRY(cuda_op_wait_begin(&step->kernel, &run));
+    }
+    TRY(enqueue_steps(e, kind, now, now + 1));
+    return join_buckets(e); /* what is recorded cannot wait for what is not */
+}
+
 static enum status run_kind(struct executor *e, enum kind kind)
 {
     struct cuda_state *s = state_of(e);
+    int num_pieces = kind == KIND_UPDATE ? 1 : s->num_cuts + 1;
     /* The first time loads kernels and libraries, which a recording may not do. */
-    if (one_by_one(e) || !s->seen[kind]) {
-        s->seen[kind] = true;
-        return enqueue(e, kind);
+    bool is_launched = one_by_one(e) || !s->seen[kind];
+    s->seen[kind] = true;
+    for (int piece = 0; piece < num_pieces; piece++) {
+        if (piece > 0) TRY(run_cut(e, kind, piece - 1));
+        if (is_launched) {
+            TRY(enqueue(e, kind, piece, num_pieces));
+            continue;
+        }
+        if (!s->graph[kind][piece]) TRY(record(e, kind, piece, num_pieces));
+        CUDA_TRY(cudaGraphLaunch(s->graph[kind][piece], s->stream));
     }
-    if (!s->graph[kind]) TRY(record(e, kind));
-    CUDA_TRY(cudaGraphLaunch(s->graph[kind], s->stream));
     return STATUS_OK;
 }
 
@@ -406,7 +580,7 @@ static enum status cuda_wait(struct executor *e)
 {
     struct cuda_state *s = state_of(e);
     if (!s->running) return STATUS_OK;
-    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    TRY(finish(e, "forward and backward"));
     s->running = false;
     CHECK(s->host.status == STATUS_OK, s->host.status, "%s", s->host.message);
     if (*s->fault_host != CUDA_NO_FAULT) return describe_fault(e, *s->fault_host);
@@ -416,16 +590,27 @@ static enum status cuda_wait(struct executor *e)
 static enum status upload_parameters(struct executor *e)
 {
     struct cuda_state *s = state_of(e);
+    if (s->comm) TRY(device_comm_order(s->comm, s->stream));
     if (!s->parameters_edited) return STATUS_OK;
     CUDA_TRY(cudaMemcpyAsync(e->memory[PLAN_CLASS_PARAMETER], s->flat[0],
                              e->plan->class_bytes[PLAN_CLASS_PARAMETER], cudaMemcpyHostToDevice,
                              s->stream));
-    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    TRY(finish(e, "parameters"));
     s->parameters_edited = false;
     return STATUS_OK;
 }
 
-static enum status cuda_run_step(struct executor *e, const struct executor_run *run)
+/* Says whose GPU it was, where calls fail because of it. */
+static enum status name_device(const struct executor *e, enum status status)
+{
+    struct cuda_device device;
+    if (status != STATUS_INTERNAL || !e->options.comm) return status;
+    int index = cuda_device_used(&device);
+    return status_prefix(status, "rank %d on %s: GPU %d, %s", e->options.comm->rank,
+                         e->options.comm->host, index, device.name);
+}
+
+static enum status run_step(struct executor *e, const struct executor_run *run)
 {
     struct cuda_state *s = state_of(e);
     /* Host copies at fixed addresses are free again when the run before is over. */
@@ -436,11 +621,20 @@ static enum status cuda_run_step(struct executor *e, const struct executor_run *
     s->host.rows = run->host;
     s->host.status = STATUS_OK;
     s->running = true;
+    s->run_number++;
+    if (s->comm) s->call = comm_outside_started(e->options.comm, "forward and backward");
     if (e->updated != e->version) TRY(run_kind(e, KIND_UPDATE));
     e->updated = e->version;
-    TRY(run_kind(e, run->accumulate ? KIND_STEP_ADDING : KIND_STEP));
+    TRY(run_kind(e, run->reduce ? run->accumulate ? KIND_STEP_ADDING_REDUCING : KIND_STEP_REDUCING
+                    : run->accumulate ? KIND_STEP_ADDING
+                                      : KIND_STEP));
     s->flat_stale[1] = true;
     return STATUS_OK;
+}
+
+static enum status cuda_run_step(struct executor *e, const struct executor_run *run)
+{
+    return name_device(e, run_step(e, run));
 }
 
 /* ---- host copies ---- */
@@ -464,10 +658,11 @@ static enum status cuda_fetch(struct executor *e, enum plan_class memory_class)
           which ? "gradients" : "parameters");
     TRY(cuda_wait(e));
     if (!s->flat_stale[which]) return STATUS_OK;
+    if (s->comm) TRY(device_comm_order(s->comm, s->stream));
     CUDA_TRY(cudaMemcpyAsync(s->flat[which], e->memory[memory_class],
                              e->plan->class_bytes[memory_class], cudaMemcpyDeviceToHost,
                              s->stream));
-    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    TRY(finish(e, which ? "gradients" : "parameters"));
     s->flat_stale[which] = false;
     return STATUS_OK;
 }

@@ -18,6 +18,7 @@ extern "C" {
 
 struct CUstream_st; /* cudaStream_t */
 struct cuda_matmul_context;
+struct device_comm;
 
 /* What a run supplies, in device memory. */
 struct cuda_values {
@@ -43,9 +44,15 @@ struct cuda_run {
     int32_t number; /* of this call: what to write there */
     uint64_t seed;
     int64_t rank;
-    bool accumulate;        /* gradients add to the flat vector; runs with and without it are
-                               recorded apart */
-    struct cuda_host *host; /* lives as long as the graph */
+    bool accumulate;          /* gradients add to the flat vector; runs with and without it are
+                                 recorded apart */
+    struct cuda_host *host;   /* lives as long as the graph */
+    struct device_comm *comm; /* between the ranks; NULL for one */
+    int64_t size;             /* ranks */
+    /* For ops that wait for the device in the middle of a run (cuda_op_waits): the number of this
+     * run of the executor, and what device_comm_wait takes. */
+    uint64_t run_number;
+    uint32_t call;
 };
 
 struct cuda_op {
@@ -60,6 +67,14 @@ struct cuda_op {
 
 /* The CUDA side of an op; NULL when it has none. */
 const struct cuda_op *cuda_op_find(const struct op *op);
+
+/* Whether an op among several ranks waits for the device in the middle of a run, for counts that
+ * only the host can pass on. It runs between recorded pieces. */
+bool cuda_op_waits(const struct op *op);
+
+/* For such an op further on: starts what it will wait for, so that one wait serves several. What it
+ * is counted by must have been computed. */
+enum status cuda_op_wait_begin(struct kernel *kernel, const struct cuda_run *run);
 
 #ifdef __cplusplus
 }

@@ -525,6 +525,12 @@ static inline void wait_passively(char **argv)
     execv("/proc/self/exe", argv);
 }
 
+/* Enough emulated GPUs for the ranks of a test; a GPU of its own for each, where they are real. */
+static inline void show_devices(void)
+{
+    if (CHECK_DEVICE != DEVICE_CPU) setenv("WEFT_EMULATED_DEVICES", "8", 0);
+}
+
 /* Runs tables of cases, one cmocka test each. WEFT_TEST_CASE=text selects by name. */
 static inline int run_cases(char **argv, const char *group, const struct op_case *const *tables,
                             const size_t *counts, size_t num_tables)

@@ -45,7 +45,8 @@ static void program_run(const struct program *p, const struct plan_options *plan
                         float *gradient)
 {
     struct executor *e = NULL;
-    const struct executor_options options = {.plan = *plan, .poison = true, .comm = comm};
+    const struct executor_options options = {
+        .plan = *plan, .poison = true, .comm = comm, .device = CHECK_DEVICE};
     MUST(executor_create(&e, p->g, &options));
     for (int64_t i = 0; i < shape_count(&p->x->shape); i++) {
         executor_parameters(e)[i] = (float)value_at(comm->rank, i, 0);
@@ -57,6 +58,8 @@ static void program_run(const struct program *p, const struct plan_options *plan
     executor_parameters_changed(e);
     const struct executor_run run = {.step = 1};
     MUST(executor_run(e, &run));
+    MUST(executor_wait(e));
+    MUST(executor_gradients_fetch(e));
     memcpy(y, executor_data(e, p->y), tensor_bytes(p->y));
     memcpy(gradient, executor_gradients(e), tensor_bytes(p->x));
     executor_destroy(&e);
@@ -147,12 +150,13 @@ static void test_gather_integers(void **state)
     struct tensor *all_bytes = op_all_gather(g, bytes);
     graph_output(g, "all", all);
     graph_output(g, "all_bytes", all_bytes);
-    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm}));
+    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm, .device = CHECK_DEVICE}));
     for (int i = 0; i < ROWS; i++) {
         ((int32_t *)executor_data(e, index))[i] = comm->rank * 1000 - i;
         ((uint8_t *)executor_data(e, bytes))[i] = (uint8_t)(comm->rank * 10 + i);
     }
     MUST(executor_run(e, &(struct executor_run){0}));
+    MUST(executor_wait(e));
     assert_int_equal(all->shape.dim[0], ROWS * comm->size);
     assert_int_equal(all_bytes->shape.dim[0], comm->size);
     for (int i = 0; i < ROWS * comm->size; i++) {
@@ -193,8 +197,8 @@ static void test_other_world(void **state)
     snprintf(message, sizeof message,
              "executor: the graph was recorded for %d ranks, but there are %d", comm->size + 1,
              comm->size);
-    assert_int_equal(executor_create(&e, g, &(struct executor_options){.comm = comm}),
-                     STATUS_INVALID);
+    const struct executor_options how = {.comm = comm, .device = CHECK_DEVICE};
+    assert_int_equal(executor_create(&e, g, &how), STATUS_INVALID);
     assert_string_equal(status_message(), message);
     graph_destroy(&g);
 }
@@ -203,6 +207,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     wait_passively(argv);
+    show_devices();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_gather),  cmocka_unit_test(test_reduce_scatter),
         cmocka_unit_test(test_all_reduce),  cmocka_unit_test(test_gather_integers),

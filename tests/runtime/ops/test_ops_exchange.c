@@ -98,15 +98,17 @@ static void check_values(enum dtype dtype, struct shape shape, asking ask)
     MUST(graph_status(g));
     assert_int_equal(y->shape.dim[0], REQUESTS);
     assert_int_equal(y->shape.rank, shape.rank);
-    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm, .poison = true}));
+    MUST(executor_create(
+        &e, g, &(struct executor_options){.comm = comm, .poison = true, .device = CHECK_DEVICE}));
     int64_t columns = shape_span(&shape, 1, shape.rank);
     for (int64_t i = 0; i < ROWS * columns; i++) {
         int32_t row = (int32_t)(comm->rank * ROWS + i / columns);
         set_element(executor_data(e, x), dtype, i, row_value(row, i % columns));
     }
     fill_index(e, index, ask);
-    for (int repeat = 0; repeat < 2; repeat++) {
+    for (int repeat = 0; repeat < 3; repeat++) {
         MUST(executor_run(e, &(struct executor_run){0}));
+        MUST(executor_wait(e));
         for (int64_t i = 0; i < REQUESTS * columns; i++) {
             int32_t row = ask(comm->rank, (int)(i / columns));
             assert_int_equal(element(executor_data(e, y), dtype, i), row_value(row, i % columns));
@@ -158,7 +160,8 @@ static void check_gradient(enum dtype dtype, asking ask, const struct plan_optio
     graph_output(g, "loss", loss);
     MUST(graph_differentiate(g, loss));
     MUST(executor_create(&e, g,
-                         &(struct executor_options){.plan = *plan, .comm = comm, .poison = true}));
+                         &(struct executor_options){
+                             .plan = *plan, .comm = comm, .poison = true, .device = CHECK_DEVICE}));
     for (int64_t i = 0; i < ROWS * COLUMNS; i++) {
         int32_t row = (int32_t)(comm->rank * ROWS + i / COLUMNS);
         executor_parameters(e)[i] = (float)row_value(row, i % COLUMNS);
@@ -169,7 +172,11 @@ static void check_gradient(enum dtype dtype, asking ask, const struct plan_optio
             (float)weight_value(comm->rank, i / COLUMNS, i % COLUMNS);
     }
     fill_index(e, index, ask);
-    MUST(executor_run(e, &(struct executor_run){.step = 1}));
+    for (int repeat = 0; repeat < 3; repeat++) {
+        MUST(executor_run(e, &(struct executor_run){.step = 1}));
+        MUST(executor_wait(e));
+    }
+    MUST(executor_gradients_fetch(e));
     for (int64_t i = 0; i < ROWS * COLUMNS; i++) {
         int32_t row = (int32_t)(comm->rank * ROWS + i / COLUMNS);
         assert_true((double)executor_gradients(e)[i] == expected_gradient(ask, row, i % COLUMNS));
@@ -206,12 +213,14 @@ static void test_sum_is_f32(void **state)
     struct tensor *loss = op_sum(g, op_mul(g, op_cast(g, y, DTYPE_F32), weight), 0, 2);
     graph_output(g, "loss", loss);
     MUST(graph_differentiate(g, loss));
-    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm}));
+    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm, .device = CHECK_DEVICE}));
     for (int m = 0; m < 3; m++) {
         ((int32_t *)executor_data(e, index))[m] = comm->rank;
     }
     memcpy(executor_data(e, weight), weights, sizeof weights);
     MUST(executor_run(e, &(struct executor_run){0}));
+    MUST(executor_wait(e));
+    MUST(executor_gradients_fetch(e));
     assert_true(executor_gradients(e)[0] == 258);
     executor_destroy(&e);
     graph_destroy(&g);
@@ -231,7 +240,7 @@ static void check_refused(int32_t wrong, int position)
     struct tensor *index = graph_input(g, "index", DTYPE_I32, SHAPE(REQUESTS));
     graph_output(g, "y", op_exchange_rows(g, x, index));
     graph_pop(g);
-    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm}));
+    MUST(executor_create(&e, g, &(struct executor_options){.comm = comm, .device = CHECK_DEVICE}));
     fill_index(e, index, ask_mixed);
     ((int32_t *)executor_data(e, index))[position] = wrong;
     char message[128];
@@ -255,6 +264,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     wait_passively(argv);
+    show_devices();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_gradients),
