@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bench/gpu on the emulated GPU, in tiny sizes: every section runs, rows are well formed, the file is written.
-# timeout=240 asan=no
+# timeout=480 asan=no
 set -u
 build=${WEFT_BUILD:-$PWD/build/release}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gpu-bench.XXXXXX") || exit 1
