@@ -19,12 +19,12 @@ def trained(device, run, settings, options=()):
     return place.trained(None, run, {**settings, "train.device": device}, *options)
 
 
-def refused(name, part, environment=None, ranks=None, weft=GPU):
-    train_fixture.WEFT = weft
-    place.environment.update(environment or {})
-    process = place.start(place.command(ranks, "refused", {"train.device": "cuda", **SMALL}))
+def refused(name, part, environment):
+    train_fixture.WEFT = GPU
+    place.environment.update(environment)
+    process = place.start(place.command(None, "refused", {"train.device": "cuda", **SMALL}))
     result = place.finish(process)
-    for key in environment or {}:
+    for key in environment:
         del place.environment[key]
     place.case(result.code not in (0, None) and part in result.said, name, result.code, result.said)
 
@@ -58,7 +58,6 @@ refused("an old driver", "speaks CUDA 12.4, older than the 13.0", {"WEFT_EMULATE
 refused("no GPU", "no GPU is visible to this process", {"WEFT_EMULATED_DEVICES": "0"})
 refused("no bf16", "compute capability 7.5; bf16 needs 8.0", {"WEFT_EMULATED_CAPABILITY": "75"})
 refused("out of memory", "% of this micro-batch would fit", {"WEFT_EMULATED_MEMORY": "1"})
-refused("several ranks without NCCL", "need NCCL", ranks=2)
 # The program itself: built without CUDA, or with it on a machine without a GPU.
 if os.path.exists("/dev/nvidia0"):
     place.skip("the program without a GPU", "this machine has one")
