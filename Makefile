@@ -95,7 +95,7 @@ AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,
 
 .PHONY: all
 all: deps-check ## build build/weft and everything it needs
-	@$(AGAIN) build/weft compile_commands.json
+	+@$(AGAIN) build/weft compile_commands.json
 
 build/weft: $(OUT)/weft
 	@mkdir -p build && ln -sfn $(CONFIG)/weft build/weft
@@ -217,18 +217,18 @@ gpu-needs-nvcc:
 	@echo "there is no nvcc here (or CUDA=0): programs for GPUs cannot be built" >&2; exit 1
 
 gpu-test: deps-check ## run the GPU's tests; says that it skips them where there is no GPU
-	@$(AGAIN) build/weft gpu-test-programs
+	+@$(AGAIN) build/weft gpu-test-programs
 	@tests/run --gpu --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-gpu: deps-check ## measure a GPU against its ceilings and PyTorch; SECTIONS="copy layers" selects
-	@$(AGAIN) build/weft gpu-programs
+	+@$(AGAIN) build/weft gpu-programs
 	@bench/gpu --build $(OUT) $(SECTIONS)
 
 bundle: all ## a tarball for machines that have nothing of what weft needs, in build/bundle
 	@launch/bundle --build $(OUT) --output build/bundle
 
 gpu-bundle: all ## the same with the GPU's tests and benchmark, without cuBLASLt and NCCL
-	@$(AGAIN) gpu-programs
+	+@$(AGAIN) gpu-programs
 	@launch/bundle --build $(OUT) --output build/bundle --tests --without-cuda-libraries --xz
 
 .PRECIOUS: $(OUT)/%.o $(EMULATED)/%.c.o $(EMULATED)/%.cu.o $(EMULATED)/%.cpp.o $(GPU)/%.c.o $(GPU)/%.cu.o
@@ -246,24 +246,24 @@ check: ## build and run everything: tests, sanitizer tests, fuzzers (30 s each),
 	@tests/check
 
 test: deps-check ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
-	@$(AGAIN) build/weft test-programs
+	+@$(AGAIN) build/weft test-programs
 	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
 
 test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft $(EMULATED)/weft $(EMULATED)/bench/gpu_bench
 
 asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
-	@$(AGAIN) CONFIG=asan CUDA=0 test-programs
+	+@$(AGAIN) CONFIG=asan CUDA=0 test-programs
 	@tests/run --build build/asan --sanitizer $(if $(T),--only '$(T)')
 
 fuzz: deps-check ## run every fuzz harness for FUZZ_SECONDS (30) seconds; T=pattern selects
-	@$(AGAIN) CONFIG=fuzz CUDA=0 fuzz-programs
+	+@$(AGAIN) CONFIG=fuzz CUDA=0 fuzz-programs
 	@tests/fuzz/run --build build/fuzz --seconds $(or $(FUZZ_SECONDS),30) $(if $(T),--only '$(T)')
 
 fuzz-programs: $(FUZZ_SOURCES:%.c=$(OUT)/%)
 
 .PHONY: bench bench-programs demo
 bench: deps-check ## measure against the ceilings of this machine, in one run
-	@$(AGAIN) build/weft bench-programs
+	+@$(AGAIN) build/weft bench-programs
 	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-programs: $(BENCHES)
