@@ -10,7 +10,21 @@ OUT := build/$(CONFIG)
 CC := gcc
 PYTHON ?= python3
 
+# All cores, unless -j says otherwise.
+ifeq ($(MAKELEVEL)$(filter -j% --jobserver%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 # ---- dependencies ------------------------------------------------------------------------------------------
+# Missing packages are installed before anything else is read: their flags are asked for below.
+ifneq ($(filter-out clean help info deps,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(MAKELEVEL),0)
+INSTALLED := $(shell { launch/deps check || launch/deps install; } >&2 && echo yes)
+ifneq ($(INSTALLED),yes)
+$(error packages are missing, see above)
+endif
+endif
+endif
 PACKAGES := ompi-c hdf5-openmpi yaml-0.1 libjpeg libpng libwebp libpcre2-8 libutf8proc jansson libxxhash
 PACKAGE_CFLAGS := $(filter-out -DUTF8PROC_EXPORTS,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null))
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldnnl
@@ -88,14 +102,8 @@ LDLIBS += $(CUDA_LIBS)
 endif
 
 # ---- building ----------------------------------------------------------------------------------------------
-# What people ask for is made by a second make: packages that the first installs have flags that only a later one
-# can read. It uses all cores.
-JOBS ?= $(shell nproc)
-AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
-
 .PHONY: all
-all: deps-check ## build build/weft and everything it needs
-	+@$(AGAIN) build/weft compile_commands.json
+all: build/weft compile_commands.json ## build build/weft and everything it needs
 
 build/weft: $(OUT)/weft
 	@mkdir -p build && ln -sfn $(CONFIG)/weft build/weft
@@ -216,19 +224,16 @@ gpu-test-programs: $(if $(NVCC),$(GPU_TESTS) $(OUT)/weft,gpu-needs-nvcc)
 gpu-needs-nvcc:
 	@echo "there is no nvcc here (or CUDA=0): programs for GPUs cannot be built" >&2; exit 1
 
-gpu-test: deps-check ## run the GPU's tests; says that it skips them where there is no GPU
-	+@$(AGAIN) build/weft gpu-test-programs
+gpu-test: build/weft gpu-test-programs ## run the GPU's tests; says that it skips them where there is no GPU
 	@tests/run --gpu --build $(OUT) $(if $(T),--only '$(T)')
 
-bench-gpu: deps-check ## measure a GPU against its ceilings and PyTorch; SECTIONS="copy layers" selects
-	+@$(AGAIN) build/weft gpu-programs
+bench-gpu: build/weft gpu-programs ## measure a GPU against its ceilings and PyTorch; SECTIONS="copy layers" selects
 	@bench/gpu --build $(OUT) $(SECTIONS)
 
 bundle: all ## a tarball for machines that have nothing of what weft needs, in build/bundle
 	@launch/bundle --build $(OUT) --output build/bundle
 
-gpu-bundle: all ## the same with the GPU's tests and benchmark, without cuBLASLt and NCCL
-	+@$(AGAIN) gpu-programs
+gpu-bundle: all gpu-programs ## the same with the GPU's tests and benchmark, without cuBLASLt and NCCL
 	@launch/bundle --build $(OUT) --output build/bundle --tests --without-cuda-libraries --xz
 
 .PRECIOUS: $(OUT)/%.o $(EMULATED)/%.c.o $(EMULATED)/%.cu.o $(EMULATED)/%.cpp.o $(GPU)/%.c.o $(GPU)/%.cu.o
@@ -245,25 +250,23 @@ compile_commands.json: ## the compiler's flags per file, for editors and clang-t
 check: ## build and run everything: tests, sanitizer tests, fuzzers (30 s each), format, includes
 	@tests/check
 
-test: deps-check ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
-	+@$(AGAIN) build/weft test-programs
+test: build/weft test-programs ## build and run the tests; T=pattern selects, e.g. make test T=runtime/base
 	@tests/run --build $(OUT) $(if $(T),--only '$(T)')
 
 test-programs: $(TESTS) $(CUDA_TESTS) $(OUT)/weft $(EMULATED)/weft $(EMULATED)/bench/gpu_bench
 
-asan: deps-check ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
-	+@$(AGAIN) CONFIG=asan CUDA=0 test-programs
+asan: ## build with ASan and UBSan and run the tests that allow it; T=pattern selects
+	@$(MAKE) --no-print-directory CONFIG=asan CUDA=0 test-programs
 	@tests/run --build build/asan --sanitizer $(if $(T),--only '$(T)')
 
-fuzz: deps-check ## run every fuzz harness for FUZZ_SECONDS (30) seconds; T=pattern selects
-	+@$(AGAIN) CONFIG=fuzz CUDA=0 fuzz-programs
+fuzz: ## run every fuzz harness for FUZZ_SECONDS (30) seconds; T=pattern selects
+	@$(MAKE) --no-print-directory CONFIG=fuzz CUDA=0 fuzz-programs
 	@tests/fuzz/run --build build/fuzz --seconds $(or $(FUZZ_SECONDS),30) $(if $(T),--only '$(T)')
 
 fuzz-programs: $(FUZZ_SOURCES:%.c=$(OUT)/%)
 
 .PHONY: bench bench-programs demo
-bench: deps-check ## measure against the ceilings of this machine, in one run
-	+@$(AGAIN) build/weft bench-programs
+bench: build/weft bench-programs ## measure against the ceilings of this machine, in one run
 	@bench/run --build $(OUT) $(if $(T),--only '$(T)')
 
 bench-programs: $(BENCHES)
@@ -287,11 +290,8 @@ tidy: compile_commands.json ## run clang-tidy
 	@clang-tidy --quiet -p . $(filter-out %_avx2.c %_avx512.c %_avx512bf16.c %_amx.c,$(SOURCES)) 2>&1 | \
 	  tee $(OUT)/tidy.log | grep -E 'warning:|error:' ; ! grep -qE 'warning:|error:' $(OUT)/tidy.log
 
-deps: ## install the Debian packages that the build needs
+deps: ## install the Debian packages that the build needs; every target that builds does it
 	@launch/deps install
-
-deps-check:
-	@launch/deps check || launch/deps install
 
 info: ## what was found on this machine
 	@echo "compiler  $$($(CC) --version | head -1)"
