@@ -154,7 +154,8 @@ static enum status allocate_classes(struct executor *e)
         s->owned[c] = true;
         TRY(device_memory(&e->memory[c], e->plan->class_bytes[c], what[c]));
         if (c <= PLAN_CLASS_GRADIENT) {
-            CUDA_TRY(cudaMemset(e->memory[c], 0, e->plan->class_bytes[c]));
+            /* cudaMemset is of another stream, for which this one does not wait. */
+            CUDA_TRY(cudaMemsetAsync(e->memory[c], 0, e->plan->class_bytes[c], s->stream));
         }
     }
     for (int b = 0; e->separate && b < e->plan->num_buffers; b++) {
