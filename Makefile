@@ -91,12 +91,12 @@ NVCCFLAGS := -std=c++17 -O3 -lineinfo -I. $(GENCODE) -DWEFT_CUDA=1 -Werror all-w
   -Xcompiler -Wall,-Wextra,-Werror -MMD -MP
 CUDA_LIBS := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib -lcublasLt \
   -lcudart_static -ldl -lrt -lstdc++
-# NCCL, for several GPUs: in CUDA's folder, the system's, or NCCL_HOME.
+# NCCL, for several GPUs: in CUDA's folder, the system's, or NCCL_HOME. It is opened when it is needed, not linked.
 NCCL_HEADER := $(firstword $(wildcard $(addsuffix /include/nccl.h,$(NCCL_HOME) $(CUDA_HOME) /usr /usr/local)))
 ifneq ($(NCCL_HEADER),)
 NCCL_ROOT := $(NCCL_HEADER:/include/nccl.h=)
 NVCCFLAGS += -DWEFT_NCCL=1 $(if $(filter /usr $(CUDA_HOME),$(NCCL_ROOT)),,-I$(NCCL_ROOT)/include)
-CUDA_LIBS += $(foreach d,$(wildcard $(NCCL_ROOT)/lib $(NCCL_ROOT)/lib64),-L$d -Wl,-rpath,$d) -lnccl
+CUDA_LIBS += $(foreach d,$(wildcard $(NCCL_ROOT)/lib $(NCCL_ROOT)/lib64),-Wl,-rpath,$d)
 endif
 LDLIBS += $(CUDA_LIBS)
 endif

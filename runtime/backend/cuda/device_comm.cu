@@ -21,12 +21,13 @@
 
 #if defined(WEFT_NCCL)
 
-#include <nccl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "runtime/backend/cuda/nccl_calls.cuh"
 
 enum { MOST_LABELS = 4096, LABEL = 96, NO_CALL = -1 };
 enum {
@@ -73,7 +74,7 @@ static enum status give_up(struct device_comm *dc, enum status status)
     if (dc->broken != STATUS_OK) return status;
     dc->broken = status;
     comm_outside_failed(dc->comm, status);
-    if (dc->nccl) ncclCommAbort(dc->nccl);
+    if (dc->nccl) nccl.CommAbort(dc->nccl);
     dc->nccl = NULL;
     return status;
 }
@@ -83,11 +84,11 @@ static enum status nccl_failed(struct device_comm *dc, ncclResult_t result, cons
     char doing[3 * LABEL] = "";
     char last[512] = "";
     append_doing(dc, doing, sizeof doing);
-    if (dc->nccl) snprintf(last, sizeof last, "%s", ncclGetLastError(dc->nccl));
+    if (dc->nccl) snprintf(last, sizeof last, "%s", nccl.GetLastError(dc->nccl));
     return give_up(
         dc,
         status_fail(STATUS_COMM, "rank %d on %s: NCCL: %s%s: %s%s%s%s; NCCL_DEBUG=INFO tells more",
-                    dc->comm->rank, dc->comm->host, what, doing, ncclGetErrorString(result),
+                    dc->comm->rank, dc->comm->host, what, doing, nccl.GetErrorString(result),
                     *last ? " (" : "", last, *last ? ")" : ""));
 }
 
@@ -103,7 +104,7 @@ static enum status look(struct device_comm *dc, const char *what)
 {
     ncclResult_t error = ncclSuccess;
     TRY(check_usable(dc));
-    ncclResult_t result = ncclCommGetAsyncError(dc->nccl, &error);
+    ncclResult_t result = nccl.CommGetAsyncError(dc->nccl, &error);
     if (result != ncclSuccess) return nccl_failed(dc, result, what);
     if (error != ncclSuccess && error != ncclInProgress) return nccl_failed(dc, error, what);
     enum status status = comm_outside_poll(dc->comm);
@@ -125,7 +126,7 @@ static enum status settle(struct device_comm *dc, ncclResult_t result, const cha
 {
     for (int64_t spins = 0; result == ncclInProgress; spins++) {
         TRY(look(dc, what));
-        ncclResult_t failed = ncclCommGetAsyncError(dc->nccl, &result);
+        ncclResult_t failed = nccl.CommGetAsyncError(dc->nccl, &result);
         if (failed != ncclSuccess) return nccl_failed(dc, failed, what);
         pause_briefly(spins);
     }
@@ -173,7 +174,7 @@ static enum status end(struct device_comm *dc, ncclResult_t result, const char *
 static enum status agree_versions(struct comm *comm)
 {
     int version = 0;
-    ncclGetVersion(&version);
+    nccl.GetVersion(&version);
     int32_t own = version;
     int32_t *all = (int32_t *)calloc((size_t)comm->size, sizeof *all);
     enum status status = all ? STATUS_OK : status_fail(STATUS_NO_MEMORY, "out of memory");
@@ -199,10 +200,10 @@ static enum status start_nccl(struct device_comm *dc)
     memset(&id, 0, sizeof id);
     enum status status = STATUS_OK;
     if (comm->rank == 0) {
-        ncclResult_t result = ncclGetUniqueId(&id);
+        ncclResult_t result = nccl.GetUniqueId(&id);
         if (result != ncclSuccess) {
             status = status_fail(STATUS_COMM, "NCCL: %s: %s; NCCL_SOCKET_IFNAME names the network",
-                                 ncclGetErrorString(result), ncclGetLastError(NULL));
+                                 nccl.GetErrorString(result), nccl.GetLastError(NULL));
         }
     }
     TRY(comm_agree_status(comm, label, status));
@@ -211,7 +212,7 @@ static enum status start_nccl(struct device_comm *dc)
     config.blocking = 0;
     uint32_t call = comm_outside_started(comm, label);
     comm_outside_wait_begin(comm, call, label);
-    ncclResult_t result = ncclCommInitRankConfig(&dc->nccl, comm->size, id, comm->rank, &config);
+    ncclResult_t result = nccl.CommInitRankConfig(&dc->nccl, comm->size, id, comm->rank, &config);
     status = settle(dc, result, label);
     comm_outside_wait_end(comm);
     return status;
@@ -247,6 +248,7 @@ extern "C" enum status device_comm_open(struct device_comm **opened, struct comm
         dc->comm = comm;
         dc->users = 1;
         status = start_streams(dc);
+        if (status == STATUS_OK) status = nccl_load();
     }
     TRY_GOTO(status, comm_agree_status(comm, "NCCL", status), fail);
     TRY_GOTO(status, agree_versions(comm), fail);
@@ -266,8 +268,8 @@ extern "C" void device_comm_close(struct device_comm **closed)
     if (!dc || --dc->users > 0) return;
     if (dc == current) current = NULL;
     if (dc->nccl) {
-        ncclResult_t result = ncclCommFinalize(dc->nccl);
-        if (settle(dc, result, "end") == STATUS_OK) ncclCommDestroy(dc->nccl);
+        ncclResult_t result = nccl.CommFinalize(dc->nccl);
+        if (settle(dc, result, "end") == STATUS_OK) nccl.CommDestroy(dc->nccl);
     }
     if (dc->stream) cudaStreamDestroy(dc->stream);
     if (dc->reached) cudaEventDestroy(dc->reached);
@@ -308,7 +310,7 @@ extern "C" enum status device_comm_all_reduce(struct device_comm *dc, const char
 {
     TRY(begin(dc, label, stream));
     ncclResult_t result =
-        ncclAllReduce(send, recv, (size_t)count, type_of(dtype), ncclSum, dc->nccl, stream);
+        nccl.AllReduce(send, recv, (size_t)count, type_of(dtype), ncclSum, dc->nccl, stream);
     return end(dc, result, label, stream);
 }
 
@@ -317,7 +319,7 @@ extern "C" enum status device_comm_reduce(struct device_comm *dc, const char *la
 {
     TRY(begin(dc, label, stream));
     ncclResult_t result =
-        ncclReduce(data, data, (size_t)count, ncclFloat32, ncclSum, root, dc->nccl, stream);
+        nccl.Reduce(data, data, (size_t)count, ncclFloat32, ncclSum, root, dc->nccl, stream);
     return end(dc, result, label, stream);
 }
 
@@ -327,7 +329,7 @@ extern "C" enum status device_comm_reduce_scatter(struct device_comm *dc, const 
 {
     TRY(begin(dc, label, stream));
     ncclResult_t result =
-        ncclReduceScatter(send, recv, (size_t)count, type_of(dtype), ncclSum, dc->nccl, stream);
+        nccl.ReduceScatter(send, recv, (size_t)count, type_of(dtype), ncclSum, dc->nccl, stream);
     return end(dc, result, label, stream);
 }
 
@@ -337,7 +339,7 @@ extern "C" enum status device_comm_all_gather(struct device_comm *dc, const char
 {
     TRY(begin(dc, label, stream));
     ncclResult_t result =
-        ncclAllGather(send, recv, (size_t)count, type_of(dtype), dc->nccl, stream);
+        nccl.AllGather(send, recv, (size_t)count, type_of(dtype), dc->nccl, stream);
     return end(dc, result, label, stream);
 }
 
@@ -346,19 +348,19 @@ static ncclResult_t exchange_calls(struct device_comm *dc, const char *send,
                                    const int64_t *send_bytes, char *recv, const int64_t *recv_bytes,
                                    cudaStream_t stream)
 {
-    ncclResult_t result = ncclGroupStart();
+    ncclResult_t result = nccl.GroupStart();
     for (int r = 0; result == ncclSuccess && r < dc->comm->size; r++) {
         if (send_bytes[r] > 0) {
-            result = ncclSend(send, (size_t)send_bytes[r], ncclUint8, r, dc->nccl, stream);
+            result = nccl.Send(send, (size_t)send_bytes[r], ncclUint8, r, dc->nccl, stream);
         }
         if (recv_bytes[r] > 0 && (result == ncclSuccess || result == ncclInProgress)) {
-            result = ncclRecv(recv, (size_t)recv_bytes[r], ncclUint8, r, dc->nccl, stream);
+            result = nccl.Recv(recv, (size_t)recv_bytes[r], ncclUint8, r, dc->nccl, stream);
         }
         if (result == ncclInProgress) result = ncclSuccess;
         send += send_bytes[r];
         recv += recv_bytes[r];
     }
-    ncclResult_t end = ncclGroupEnd();
+    ncclResult_t end = nccl.GroupEnd();
     return result == ncclSuccess ? end : result;
 }
 
@@ -377,16 +379,16 @@ extern "C" enum status device_comm_gather_start(struct device_comm *dc, const ch
 {
     TRY(begin(dc, label, dc->stream));
     /* Slices differ by a line, which ncclAllGather cannot; broadcasts of a group run together. */
-    ncclResult_t result = ncclGroupStart();
+    ncclResult_t result = nccl.GroupStart();
     for (int r = 0; result == ncclSuccess && r < dc->comm->size; r++) {
         if (counts[r] > 0) {
             result =
-                ncclBroadcast(data, data, (size_t)counts[r], ncclFloat32, r, dc->nccl, dc->stream);
+                nccl.Broadcast(data, data, (size_t)counts[r], ncclFloat32, r, dc->nccl, dc->stream);
         }
         if (result == ncclInProgress) result = ncclSuccess;
         data += counts[r];
     }
-    ncclResult_t grouped = ncclGroupEnd();
+    ncclResult_t grouped = nccl.GroupEnd();
     TRY(end(dc, result == ncclSuccess ? grouped : result, label, dc->stream));
     return device_comm_gather_extend(dc);
 }
