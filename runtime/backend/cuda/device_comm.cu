@@ -21,6 +21,7 @@
 
 #if defined(WEFT_NCCL)
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,8 @@ struct device_comm {
     cudaEvent_t gathered; /* the end of the last gather */
     bool has_gathered;
     enum status broken;
+    bool is_aborting;
+    pthread_t abortion;
     int32_t *doing; /* pinned [2]: labels of what runs, on other streams and on `stream` */
     char (*labels)[LABEL];
     int num_labels;
@@ -67,14 +70,21 @@ static void append_doing(const struct device_comm *dc, char *text, size_t size)
     }
 }
 
+/* Ends what is in flight at once, and returns when no graph holds a call of the communicator. */
+static void *abort_nccl(void *communicator)
+{
+    nccl.CommAbort((ncclComm_t)communicator);
+    return NULL;
+}
+
 /* Ends all that is in flight, and makes every later call fail as this one, whose message is the
- * thread's. */
+ * thread's. The graphs are destroyed later, or never, so the abortion has a thread of its own. */
 static enum status give_up(struct device_comm *dc, enum status status)
 {
     if (dc->broken != STATUS_OK) return status;
     dc->broken = status;
     comm_outside_failed(dc->comm, status);
-    if (dc->nccl) nccl.CommAbort(dc->nccl);
+    if (dc->nccl) dc->is_aborting = pthread_create(&dc->abortion, NULL, abort_nccl, dc->nccl) == 0;
     dc->nccl = NULL;
     return status;
 }
@@ -271,6 +281,7 @@ extern "C" void device_comm_close(struct device_comm **closed)
         ncclResult_t result = nccl.CommFinalize(dc->nccl);
         if (settle(dc, result, "end") == STATUS_OK) nccl.CommDestroy(dc->nccl);
     }
+    if (dc->is_aborting) pthread_join(dc->abortion, NULL);
     if (dc->stream) cudaStreamDestroy(dc->stream);
     if (dc->reached) cudaEventDestroy(dc->reached);
     if (dc->gathered) cudaEventDestroy(dc->gathered);

@@ -406,6 +406,9 @@ cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work);
  * submitted later waits. */
 cudaError_t emulated_submit_waiting(cudaStream_t stream, std::function<bool()> work);
 
+/* Whether work is being recorded. */
+bool emulated_is_capturing(void);
+
 /* An environment variable. "R:VALUE" is VALUE on rank R, and NULL on the others. */
 const char *emulated_setting(const char *name);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -19,7 +20,8 @@ struct emulated_nccl {
     int rank, size;
     int64_t calls;
     ncclResult_t error;
-    bool is_aborted;
+    std::atomic<bool> is_aborted;
+    std::atomic<int> recorded; /* groups that a graph holds */
 };
 
 static void must(int code, const char *what)
@@ -91,9 +93,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
     return ncclSuccess;
 }
 
+/* NCCL would wait for the graphs, for ever. */
 ncclResult_t ncclCommFinalize(ncclComm_t comm)
 {
-    (void)comm;
+    if (comm->recorded > 0) emulated_fail("NCCL: the end of a communicator before its graphs'");
     return ncclSuccess;
 }
 
@@ -104,10 +107,14 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
     return ncclSuccess;
 }
 
-/* Its work in the queue ends; it stays allocated for that. */
+/* Its work in the queue ends; it stays allocated for that. Then, as NCCL's, this waits until no
+ * graph has a call of it. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     comm->is_aborted = true;
+    while (comm->recorded > 0) {
+        usleep(1000);
+    }
     return ncclSuccess;
 }
 
@@ -182,6 +189,11 @@ struct group {
     std::vector<struct call> calls;
     std::vector<MPI_Request> requests;
     bool is_under_way;
+    bool is_recorded;
+    ~group()
+    {
+        if (is_recorded) comm->recorded--;
+    }
 };
 
 static void begin(struct group *g, struct call *c)
@@ -288,6 +300,10 @@ ncclResult_t ncclGroupEnd(void)
     std::shared_ptr<struct group> group(open_group);
     open_group = NULL;
     if (group->calls.empty()) return ncclSuccess;
+    if (emulated_is_capturing()) {
+        group->is_recorded = true;
+        group->comm->recorded++;
+    }
     emulated_submit_waiting(group->stream, [=]() { return advance(group.get()); });
     return ncclSuccess;
 }

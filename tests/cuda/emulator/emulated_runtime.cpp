@@ -360,6 +360,11 @@ cudaError_t emulated_submit_waiting(cudaStream_t stream, std::function<bool()> w
     return cudaSuccess;
 }
 
+bool emulated_is_capturing(void)
+{
+    return d.capturing != NULL;
+}
+
 cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work)
 {
     return emulated_submit_waiting(stream, [=]() {
