@@ -73,7 +73,8 @@ static void append_doing(const struct device_comm *dc, char *text, size_t size)
 /* Ends what is in flight at once, and returns when no graph holds a call of the communicator. */
 static void *abort_nccl(void *communicator)
 {
-    nccl.CommAbort((ncclComm_t)communicator);
+    /* A new thread is on the first GPU, and NCCL would go back to it. */
+    if (cuda_device_ready() == STATUS_OK) nccl.CommAbort((ncclComm_t)communicator);
     return NULL;
 }
 
