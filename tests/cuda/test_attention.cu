@@ -5,15 +5,7 @@
 #define CASE_PAD 8 /* keeps rows aligned to 16 bytes, as the tensor-core kernels want them */
 #include "runtime/ops/attention_cuda.h"
 #include "tests/cuda/cuda_check.h"
-#include "tests/runtime/ops/attention_case.h"
-
-/* As in tests/runtime/ops/test_attention_kernel.c, but that exponentials have an error of 2^-22
- * and sums another order. */
-static const double tolerance[2][CASE_RESULTS] = {
-    /* o     lse   dq    dk    dv    dbias */
-    {4e-6, 2e-6, 8e-6, 8e-6, 8e-6, 8e-6},
-    {8e-3, 2e-6, 1.5e-2, 1.5e-2, 1e-2, 1.5e-2},
-};
+#include "tests/runtime/ops/attention_rows.h"
 
 /* A case with its tensors in device memory. */
 struct device_case {
@@ -25,19 +17,15 @@ struct device_case {
     struct cuda_values *values;
 };
 
-static int64_t packed_bytes(const struct case_packed *p)
-{
-    return packed_count(p) * (p->bf16 ? 2 : 4);
-}
-
 static void *upload(const struct case_packed *p)
 {
-    return to_device(static_cast<const char *>(p->data), packed_bytes(p));
+    return to_device(static_cast<const char *>(p->data), (int64_t)packed_bytes(p));
 }
 
 static void download(const struct case_packed *p, const void *memory)
 {
-    from_device(static_cast<char *>(p->data), static_cast<const char *>(memory), packed_bytes(p));
+    from_device(static_cast<char *>(p->data), static_cast<const char *>(memory),
+                (int64_t)packed_bytes(p));
 }
 
 static int64_t num_lse(const struct attention_shape *s)
@@ -130,93 +118,20 @@ static void device_case_run(struct device_case *c, uint64_t seed)
     if (c->dbias) from_device(h->dbias, c->dbias, num_bias(s));
 }
 
-static void check_results(const struct attention_case *c, const char *name)
-{
-    static const char *const names[CASE_RESULTS] = {"o", "lse", "dq", "dk", "dv", "dbias"};
-    double error[CASE_RESULTS];
-    case_errors(c, error);
-    for (int i = 0; i < CASE_RESULTS; i++) {
-        if (error[i] <= tolerance[c->shape.bf16][i]) continue;
-        fail_msg("%s, %s: %s is off by %.3g, allowed %.3g", name, c->shape.bf16 ? "bf16" : "f32",
-                 names[i], error[i], tolerance[c->shape.bf16][i]);
-    }
-    assert_true(packed_gaps_intact(&c->out) && packed_gaps_intact(&c->din));
-    assert_true(packed_gaps_intact(&c->dkv));
-}
-
 /* ---- sizes and features ---- */
-
-struct row {
-    const char *name;
-    int64_t batch, query_len, key_len, heads, head_dim;
-    int64_t window, shift, grid_h, grid_w;
-    bool causal, masked;
-    float dropout;
-};
-
-static const struct row rows[] = {
-    {"one token", 1, 1, 1, 1, 1, 0, 0, 0, 0, false, false, 0},
-    {"one token of 32", 2, 1, 1, 2, 32, 0, 0, 0, 0, false, false, 0},
-    {"one key", 2, 5, 1, 2, 16, 0, 0, 0, 0, false, false, 0},
-    {"one query", 2, 1, 7, 2, 32, 0, 0, 0, 0, false, true, 0},
-    {"text", 2, 40, 40, 3, 64, 0, 0, 0, 0, false, true, 0.1f},
-    {"text, causal", 2, 40, 40, 2, 64, 0, 0, 0, 0, true, false, 0},
-    {"causal, masked, dropout", 3, 37, 37, 2, 32, 0, 0, 0, 0, true, true, 0.25f},
-    {"64 tokens", 1, 64, 64, 1, 16, 0, 0, 0, 0, false, false, 0},
-    {"65 tokens", 1, 65, 65, 1, 32, 0, 0, 0, 0, false, true, 0},
-    {"145 tokens", 1, 145, 145, 1, 32, 0, 0, 0, 0, false, false, 0},
-    {"image to text", 2, 144, 50, 2, 32, 0, 0, 0, 0, false, true, 0},
-    {"text to image", 2, 50, 144, 1, 64, 0, 0, 0, 0, false, false, 0.1f},
-    {"long", 1, 65, 577, 1, 64, 0, 0, 0, 0, false, true, 0},
-    {"long queries, causal", 1, 300, 300, 1, 64, 0, 0, 0, 0, true, true, 0},
-    {"odd head", 2, 13, 21, 3, 7, 0, 0, 0, 0, false, true, 0.5f},
-    {"head 24", 1, 33, 17, 1, 24, 0, 0, 0, 0, false, false, 0},
-    {"head 40", 2, 33, 17, 2, 40, 0, 0, 0, 0, false, false, 0},
-    {"head 80", 1, 17, 35, 2, 80, 0, 0, 0, 0, false, true, 0},
-    {"head 256", 1, 9, 18, 1, 256, 0, 0, 0, 0, false, false, 0},
-    {"window 7", 2, 49, 49, 2, 32, 7, 0, 7, 7, false, false, 0},
-    {"window 7, oblong", 2, 294, 294, 2, 16, 7, 3, 14, 21, false, false, 0},
-    {"window 8", 1, 64, 64, 1, 64, 8, 4, 8, 8, false, false, 0},
-    {"window 12", 1, 576, 576, 1, 32, 12, 0, 24, 24, false, false, 0},
-    {"window 12 shifted", 2, 576, 576, 1, 32, 12, 6, 24, 24, false, false, 0},
-    {"window 2", 2, 24, 24, 3, 32, 2, 1, 4, 6, false, false, 0},
-    {"window 1", 2, 6, 6, 2, 32, 1, 0, 2, 3, false, false, 0},
-    {"window 5, all", 3, 150, 150, 2, 24, 5, 2, 10, 15, false, true, 0.2f},
-    {"window 18", 1, 324, 324, 1, 32, 18, 0, 18, 18, false, false, 0},
-    {"window 24", 1, 576, 576, 1, 32, 24, 0, 24, 24, false, false, 0},
-};
-
-static struct attention_shape shape_of(const struct row *row, bool is_bf16)
-{
-    struct attention_shape s;
-    memset(&s, 0, sizeof s);
-    s.batch = row->batch;
-    s.query_len = row->query_len;
-    s.key_len = row->key_len;
-    s.heads = row->heads;
-    s.head_dim = row->head_dim;
-    s.bf16 = is_bf16;
-    s.scale = 1 / sqrtf((float)row->head_dim);
-    s.causal = row->causal;
-    s.mask_value = -10000;
-    s.window = row->window;
-    s.shift = row->shift;
-    s.grid_h = row->grid_h;
-    s.grid_w = row->grid_w;
-    s.dropout = row->dropout;
-    return s;
-}
 
 static void check_all(bool is_bf16)
 {
     const char *only = getenv("WEFT_TEST_ROW");
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (only && !strstr(rows[i].name, only)) continue;
+    for (int i = 0; i < CASE_ROWS; i++) {
+        const struct case_row *row = &case_rows[i];
+        if (only && !strstr(row->name, only)) continue;
         struct device_case c;
-        device_case_init(&c, shape_of(&rows[i], is_bf16), rows[i].window > 0, rows[i].masked, i);
+        device_case_init(&c, case_row_shape(row, is_bf16), row->window > 0, row->masked,
+                         (uint64_t)i);
         naive_run(&c.host.naive);
-        device_case_run(&c, i + 1);
-        check_results(&c.host, rows[i].name);
+        device_case_run(&c, (uint64_t)i + 1);
+        case_check(&c.host, row->name, "GPU");
         device_case_fini(&c);
     }
 }
@@ -235,40 +150,33 @@ static void test_bf16(void **state)
 
 /* ---- numbers ---- */
 
-static void *copy_of(const void *data, int64_t size)
-{
-    void *copy = malloc((size_t)size + 1);
-    assert_non_null(copy);
-    return memcpy(copy, data, (size_t)size);
-}
-
 /* Whatever the order in which threads run, and again: the same bits. Windows shifted on a grid of
  * several, text with everything, and rows that come in parts. */
 static void test_reproducible(void **state)
 {
     (void)state;
-    static const struct row same[] = {
+    static const struct case_row same[] = {
         {"windows", 2, 196, 196, 2, 32, 7, 3, 14, 14, false, false, 0},
         {"text", 2, 37, 37, 2, 64, 0, 0, 0, 0, true, true, 0.1f},
         {"parts", 1, 70, 300, 1, 64, 0, 0, 0, 0, false, true, 0},
     };
     for (int n = 0; n < 6; n++) {
         struct device_case c;
-        device_case_init(&c, shape_of(&same[n / 2], n % 2), same[n / 2].window > 0,
+        device_case_init(&c, case_row_shape(&same[n / 2], n % 2), same[n / 2].window > 0,
                          same[n / 2].masked, (uint64_t)n);
         struct attention_case *h = &c.host;
         device_case_run(&c, 1);
         void *out = copy_of(h->out.data, packed_bytes(&h->out));
         void *din = copy_of(h->din.data, packed_bytes(&h->din));
         void *dkv = copy_of(h->dkv.data, packed_bytes(&h->dkv));
-        void *lse = copy_of(h->lse, num_lse(&h->shape) * 4);
-        void *dbias = h->dbias ? copy_of(h->dbias, num_bias(&h->shape) * 4) : NULL;
+        void *lse = copy_of(h->lse, (size_t)num_lse(&h->shape) * 4);
+        void *dbias = h->dbias ? copy_of(h->dbias, (size_t)num_bias(&h->shape) * 4) : NULL;
         for (uint64_t seed = 2; seed <= 5; seed++) {
             case_reset(h);
             device_case_run(&c, seed);
-            assert_memory_equal(out, h->out.data, (size_t)packed_bytes(&h->out));
-            assert_memory_equal(din, h->din.data, (size_t)packed_bytes(&h->din));
-            assert_memory_equal(dkv, h->dkv.data, (size_t)packed_bytes(&h->dkv));
+            assert_memory_equal(out, h->out.data, packed_bytes(&h->out));
+            assert_memory_equal(din, h->din.data, packed_bytes(&h->din));
+            assert_memory_equal(dkv, h->dkv.data, packed_bytes(&h->dkv));
             assert_memory_equal(lse, h->lse, (size_t)num_lse(&h->shape) * 4);
             if (dbias) assert_memory_equal(dbias, h->dbias, (size_t)num_bias(&h->shape) * 4);
         }
@@ -301,54 +209,26 @@ static void send_inputs(struct device_case *c)
     c->tensors.v = slice_of(self ? &h->in : &h->kv, self ? c->in : c->kv, part + 1);
 }
 
-/* L2 norm of the difference of a slice of din, over the norm. */
-static double norm_error(const struct case_packed *p, int64_t part, const double *expected)
-{
-    double *got = packed_dense(p, part);
-    double norm = 0;
-    double difference = 0;
-    for (int64_t i = 0; i < p->batch * p->tokens * p->width; i++) {
-        norm += expected[i] * expected[i];
-        difference += (got[i] - expected[i]) * (got[i] - expected[i]);
-    }
-    free(got);
-    return sqrt(difference / norm);
-}
-
-/* See test_even_softmax of tests/runtime/ops/test_attention_numbers.c: where weights and values are
- * alike, ds is a small difference of large numbers, and keeps the digits of its bf16 inputs. Rows
- * held in registers, swept twice, and of the kernel in f32 arithmetic. */
+/* See case_make_even. Rows held in registers, swept twice, and of the kernel in f32 arithmetic. */
 static void test_even_softmax(void **state)
 {
     (void)state;
-    static const struct row even[] = {
+    static const struct case_row even[] = {
         {"short", 1, 40, 40, 3, 64, 0, 0, 0, 0, false, false, 0},
         {"long", 1, 200, 200, 1, 64, 0, 0, 0, 0, false, false, 0},
         {"exact", 1, 40, 40, 1, 65, 0, 0, 0, 0, false, false, 0},
     };
     for (size_t n = 0; n < sizeof even / sizeof even[0]; n++) {
         struct device_case c;
-        device_case_init(&c, shape_of(&even[n], true), false, false, 9);
+        device_case_init(&c, case_row_shape(&even[n], true), false, false, 9);
         struct naive *naive = &c.host.naive;
-        int64_t width = c.host.in.width;
-        double *dense[3] = {naive->q, naive->k, naive->v};
-        static const float mean[3] = {0, 1, 3};
-        static const float size[3] = {0.05f, 0.2f, 0.2f};
-        for (int64_t token = 0; token < even[n].query_len; token++) {
-            for (int64_t i = 0; i < 3 * width; i++) {
-                double x = dense[i / width][token * width + i % width];
-                float value = mean[i / width] + size[i / width] * (float)x;
-                put_input(&c, token, i, value);
-                dense[i / width][token * width + i % width] =
-                    (double)bf16_to_f32(bf16_from_f32(value));
-            }
-        }
+        case_make_even(&c.host);
         send_inputs(&c);
         naive_run(naive);
         device_case_run(&c, 3);
-        double dq = norm_error(&c.host.din, 0, naive->dq);
-        double dk = norm_error(&c.host.din, 1, naive->dk);
-        if (!(dq < 0.01) || !(dk < 0.01)) {
+        double dq = packed_norm_error(&c.host.din, 0, naive->dq);
+        double dk = packed_norm_error(&c.host.din, 1, naive->dk);
+        if (!(dq < CASE_EVEN_ERROR) || !(dk < CASE_EVEN_ERROR)) {
             fail_msg("%s: dq is off by %.3g, dk by %.3g", even[n].name, dq, dk);
         }
         device_case_fini(&c);
@@ -360,9 +240,9 @@ static void test_hidden_rows(void **state)
 {
     (void)state;
     for (int is_bf16 = 0; is_bf16 < 2; is_bf16++) {
-        static const struct row small = {"", 1, 70, 70, 1, 32, 0, 0, 0, 0, false, true, 0};
+        static const struct case_row small = {"", 1, 70, 70, 1, 32, 0, 0, 0, 0, false, true, 0};
         struct device_case c;
-        device_case_init(&c, shape_of(&small, is_bf16), false, true, 5);
+        device_case_init(&c, case_row_shape(&small, is_bf16), false, true, 5);
         struct attention_case *h = &c.host;
         int32_t *mask = c.mask;
         c.mask = NULL;
@@ -376,8 +256,8 @@ static void test_hidden_rows(void **state)
         for (int value = 0; value < 2; value++) {
             h->shape.mask_value = value ? -INFINITY : -10000.0f;
             device_case_run(&c, 2);
-            assert_memory_equal(out, h->out.data, (size_t)packed_bytes(&h->out));
-            assert_memory_equal(din, h->din.data, (size_t)packed_bytes(&h->din));
+            assert_memory_equal(out, h->out.data, packed_bytes(&h->out));
+            assert_memory_equal(din, h->din.data, packed_bytes(&h->din));
         }
         /* Only key 66 left, beyond the first ones that a warp sees: o is its value. */
         memset(h->mask, 0, 70 * sizeof *h->mask);
@@ -403,9 +283,9 @@ static void test_nan_and_large(void **state)
 {
     (void)state;
     for (int is_bf16 = 0; is_bf16 < 2; is_bf16++) {
-        static const struct row cross = {"", 1, 20, 37, 1, 32, 0, 0, 0, 0, false, false, 0};
+        static const struct case_row cross = {"", 1, 20, 37, 1, 32, 0, 0, 0, 0, false, false, 0};
         struct device_case c;
-        device_case_init(&c, shape_of(&cross, is_bf16), false, false, 6);
+        device_case_init(&c, case_row_shape(&cross, is_bf16), false, false, 6);
         struct attention_case *h = &c.host;
         put_input(&c, 7, 3, NAN);
         put_input(&c, 8, 3, 1e30f);
@@ -427,8 +307,8 @@ static void test_nan_and_large(void **state)
 static void test_refused(void **state)
 {
     (void)state;
-    static const struct row wide = {"", 1, 4096, 4096, 1, 32, 64, 0, 64, 64, false, false, 0};
-    struct attention_shape shape = shape_of(&wide, true);
+    static const struct case_row wide = {"", 1, 4096, 4096, 1, 32, 64, 0, 64, 64, false, false, 0};
+    struct attention_shape shape = case_row_shape(&wide, true);
     shape.q.batch = shape.k.batch = shape.v.batch = shape.o.batch = 4096 * 32;
     shape.q.token = shape.k.token = shape.v.token = shape.o.token = 32;
     shape.dq = shape.dk = shape.dv = shape.dout = shape.q;
@@ -443,9 +323,9 @@ static void test_refused(void **state)
     attention_cuda_destroy(&plan);
     attention_cuda_destroy(&plan);
     /* A tensor that 16-byte copies cannot read. */
-    static const struct row text = {"", 1, 4, 4, 1, 32, 0, 0, 0, 0, false, false, 0};
+    static const struct case_row text = {"", 1, 4, 4, 1, 32, 0, 0, 0, 0, false, false, 0};
     struct device_case c;
-    device_case_init(&c, shape_of(&text, true), false, false, 1);
+    device_case_init(&c, case_row_shape(&text, true), false, false, 1);
     MUST_CUDA(attention_cuda_create(&c.host.shape, false, false, false, &plan));
     c.tensors.q = static_cast<char *>(c.in) + 2;
     assert_int_equal(attention_cuda_run(plan, &c.tensors, c.values, NULL), STATUS_INTERNAL);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "tests/runtime/ops/attention_case.h"
+#include "tests/runtime/ops/attention_rows.h"
 
 static struct attention_shape window_shape(bool is_bf16)
 {
@@ -38,18 +38,6 @@ static struct attention_shape cross_shape(int64_t queries, int64_t keys, int64_t
                                     .mask_value = -10000};
 }
 
-static void *copy_of(const void *data, size_t size)
-{
-    void *copy = malloc(size + 1);
-    assert_non_null(copy);
-    return memcpy(copy, data, size);
-}
-
-static size_t packed_size(const struct case_packed *p)
-{
-    return (size_t)packed_count(p) * (p->bf16 ? 2 : 4);
-}
-
 static void run_both(struct attention_case *c, int threads, enum cpu_isa isa)
 {
     case_reset(c);
@@ -68,16 +56,16 @@ static void test_reproducible(void **state)
         size_t rows = (size_t)(11 * 11 * c.shape.heads) * sizeof(float);
         for (enum cpu_isa isa = CPU_ISA_SCALAR; isa <= cpu_isa(); isa++) {
             run_both(&c, 2, isa);
-            void *out = copy_of(c.out.data, packed_size(&c.out));
-            void *din = copy_of(c.din.data, packed_size(&c.din));
+            void *out = copy_of(c.out.data, packed_bytes(&c.out));
+            void *din = copy_of(c.din.data, packed_bytes(&c.din));
             void *dbias = copy_of(c.dbias, rows);
             run_both(&c, 2, isa);
-            assert_memory_equal(out, c.out.data, packed_size(&c.out));
-            assert_memory_equal(din, c.din.data, packed_size(&c.din));
+            assert_memory_equal(out, c.out.data, packed_bytes(&c.out));
+            assert_memory_equal(din, c.din.data, packed_bytes(&c.din));
             assert_memory_equal(dbias, c.dbias, rows);
             run_both(&c, 1, isa);
-            assert_memory_equal(out, c.out.data, packed_size(&c.out));
-            assert_memory_equal(din, c.din.data, packed_size(&c.din));
+            assert_memory_equal(out, c.out.data, packed_bytes(&c.out));
+            assert_memory_equal(din, c.din.data, packed_bytes(&c.din));
             free(out);
             free(din);
             free(dbias);
@@ -111,23 +99,7 @@ static void test_more_threads_than_items(void **state)
     case_fini(&c);
 }
 
-/* L2 norm of the difference of a slice of din, over the norm. */
-static double norm_error(const struct case_packed *p, int64_t part, const double *expected)
-{
-    double *got = packed_dense(p, part);
-    double norm = 0;
-    double difference = 0;
-    for (int64_t i = 0; i < p->batch * p->tokens * p->width; i++) {
-        norm += expected[i] * expected[i];
-        difference += (got[i] - expected[i]) * (got[i] - expected[i]);
-    }
-    free(got);
-    return sqrt(difference / norm);
-}
-
-/* At the start of training all weights of a softmax are alike, and so are the values: ds = p (dp -
- * sum p dp) is a small difference of large numbers. In bf16 it keeps the digits of its inputs: the
- * bound is a few roundings of 2^-9. */
+/* See case_make_even. */
 static void test_even_softmax(void **state)
 {
     (void)state;
@@ -137,27 +109,13 @@ static void test_even_softmax(void **state)
     shape.scale = 0.125f;
     struct attention_case c;
     case_init(&c, shape, false, false, 9);
-    int64_t stride = packed_stride(&c.in);
-    int64_t width = c.in.width;
-    for (int64_t i = 0; i < 40 * 3 * width; i++) {
-        int64_t at = i / (3 * width) * stride + i % (3 * width);
-        double x = packed_get(&c.in, at);
-        int64_t part = i % (3 * width) / width;
-        if (part == 0) packed_put(&c.in, at, (float)(0.05 * x));
-        if (part == 1) packed_put(&c.in, at, (float)(1 + 0.2 * x));
-        if (part == 2) packed_put(&c.in, at, (float)(3 + 0.2 * x));
-    }
-    for (int64_t part = 0; part < 3; part++) {
-        double **dense[] = {&c.naive.q, &c.naive.k, &c.naive.v};
-        free(*dense[part]);
-        *dense[part] = packed_dense(&c.in, part);
-    }
+    case_make_even(&c);
     naive_run(&c.naive);
     for (enum cpu_isa isa = CPU_ISA_SCALAR; isa <= cpu_isa(); isa++) {
         run_both(&c, 1, isa);
-        double dq = norm_error(&c.din, 0, c.naive.dq);
-        double dk = norm_error(&c.din, 1, c.naive.dk);
-        if (!(dq < 0.01) || !(dk < 0.01))
+        double dq = packed_norm_error(&c.din, 0, c.naive.dq);
+        double dk = packed_norm_error(&c.din, 1, c.naive.dk);
+        if (!(dq < CASE_EVEN_ERROR) || !(dk < CASE_EVEN_ERROR))
             fail_msg("%s: dq is off by %.3g, dk by %.3g", cpu_isa_name(isa), dq, dk);
     }
     case_fini(&c);
@@ -233,15 +191,15 @@ static void test_hidden_rows(void **state)
         for (enum cpu_isa isa = CPU_ISA_SCALAR; isa <= cpu_isa(); isa++) {
             c.tensors.key_mask = NULL;
             run_both(&c, 1, isa);
-            void *out = copy_of(c.out.data, packed_size(&c.out));
-            void *din = copy_of(c.din.data, packed_size(&c.din));
+            void *out = copy_of(c.out.data, packed_bytes(&c.out));
+            void *din = copy_of(c.din.data, packed_bytes(&c.din));
             c.tensors.key_mask = memset(c.mask, 0, 9 * sizeof *c.mask);
             run_both(&c, 1, isa);
-            assert_memory_equal(out, c.out.data, packed_size(&c.out));
-            assert_memory_equal(din, c.din.data, packed_size(&c.din));
+            assert_memory_equal(out, c.out.data, packed_bytes(&c.out));
+            assert_memory_equal(din, c.din.data, packed_bytes(&c.din));
             c.shape.mask_value = -INFINITY;
             run_both(&c, 1, isa);
-            assert_memory_equal(out, c.out.data, packed_size(&c.out));
+            assert_memory_equal(out, c.out.data, packed_bytes(&c.out));
             /* Only key 4 left: o is its value. */
             c.mask[4] = 1;
             run_both(&c, 1, isa);
