@@ -28,6 +28,9 @@ static const struct config_option train_options[] = {
     CONFIG_ENUM(struct train_section, precision, precision_names, .def = "f32",
                 .help = "Activations and their gradients; weights, moments and statistics are f32 "
                         "either way."),
+    CONFIG_BOOL(struct train_section, tf32, .def = "false",
+                .help = "f32 matrix products on a GPU in TF32: operands with 10 bits of mantissa, "
+                        "sums in f32."),
     CONFIG_ENUM(struct train_section, recompute, recompute_names, .def = "none",
                 .help = "What is computed again in the backward pass to save memory: nothing, "
                         "one-pass ops, or whole blocks."),
@@ -100,6 +103,11 @@ enum status train_config_check(const struct train_config *values, struct config 
           "%s: data.max_text_len is %lld, but the model takes texts of model.max_text_len %lld",
           config_where(config, "data.max_text_len"), (long long)values->data.max_text_len,
           (long long)facts->max_text_len);
+    CHECK(
+        !values->train.tf32 || values->train.device == DEVICE_CUDA, STATUS_INVALID,
+        "%s: train.tf32 is a way of GPUs to multiply, and train.device is cpu; leave it out there "
+        "(--set train.tf32=false), or set train.device to cuda",
+        config_where(config, "train.tf32"));
     CHECK(values->data.on_bad != LOADER_SKIP, STATUS_INVALID,
           "%s: data.on_bad: skip leaves empty places in a batch, which contrastive learning and "
           "matching cannot leave out; use replace or fail",

@@ -22,6 +22,7 @@ struct train_section {
     int64_t seed;
     enum device_kind device;
     enum train_precision precision;
+    bool tf32;
     enum train_recompute recompute;
     int64_t log_every;
     int64_t max_skipped;

@@ -135,6 +135,7 @@ static enum status build_model(struct trainer *t)
         .profile = t->options.profile,
         .seed = (uint64_t)train->seed,
         .device = train->device,
+        .tf32 = train->tf32,
         .comm = t->comm};
     TRY(executor_create(&t->executor, t->step.graph, &executor));
     bool on_gpu = train->device == DEVICE_CUDA;

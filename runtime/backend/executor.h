@@ -37,6 +37,7 @@ enum status device_bind(enum device_kind device, struct comm *comm, char text[DE
 struct executor_options {
     struct plan_options plan;
     enum device_kind device; /* CUDA: the one of device_bind */
+    bool tf32;               /* CUDA: f32 products keep 10 bits of their operands' mantissas */
     bool poison;             /* fill memory with NaN when its last reader is done; for tests */
     bool check_finite; /* look for NaN and infinity after every kernel; slow, names the first op */
     bool profile;      /* add up the time of every step */

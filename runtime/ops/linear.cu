@@ -23,6 +23,7 @@ static enum status multiply(const struct kernel *kernel, const struct cuda_run *
     product.c = kernel->out[0];
     product.scratch = kernel->scratch;
     product.add = kernel->adds || (kernel->accumulates && run->accumulate);
+    product.tf32 = run->tf32;
     product.stream = run->stream;
     return cuda_matmul_run((struct cuda_matmul *)kernel->state, &product);
 }

@@ -35,6 +35,7 @@ struct setting {
     enum optimizer_form form;
     double clip;
     bool poison;
+    bool tf32;
 };
 
 static double betas[] = {0.9, 0.98};
@@ -57,7 +58,8 @@ static void train(struct trained *out, struct setting s)
     tiny_build(&t, &(struct tiny_options){
                        .batch = BATCH, .world_size = 1, .dtype = s.dtype, .dropout = 0.1f});
     MUST(graph_differentiate(t.graph, t.loss));
-    struct executor_options options = {.seed = 3, .device = s.device, .poison = s.poison};
+    struct executor_options options = {
+        .seed = 3, .device = s.device, .poison = s.poison, .tf32 = s.tf32};
     options.plan.runs_per_update = MICRO;
     struct executor *e = NULL;
     MUST(executor_create(&e, t.graph, &options));
@@ -167,6 +169,25 @@ static void test_bf16(void **state)
 {
     (void)state;
     compare((struct setting){.dtype = DTYPE_BF16, .form = OPTIMIZER_ADAMW, .clip = 0.5}, 5e-3);
+}
+
+/* Operands with 10 bits of mantissa: near what f32 gives, and not the same. */
+static void test_tf32(void **state)
+{
+    (void)state;
+    struct setting s = {.device = DEVICE_CUDA, .dtype = DTYPE_F32};
+    struct trained exact;
+    struct trained rounded;
+    train(&exact, s);
+    s.tf32 = true;
+    train(&rounded, s);
+    double error = fabs(exact.loss[0] - rounded.loss[0]) / exact.loss[0];
+    double moved = distance(exact.parameters, rounded.parameters, exact.count);
+    if (!(error > 1e-7 && error < 1e-3) || !(moved > 1e-6 && moved < 1e-2)) {
+        fail_msg("the loss differs by %.2e, parameters by %.2e", error, moved);
+    }
+    trained_free(&exact);
+    trained_free(&rounded);
 }
 
 /* Other orders of the threads, and op by op in place of recorded graphs: the same bits. */
@@ -329,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_tf32),
     };
     size_t count = sizeof tests / sizeof tests[0];
     return _cmocka_run_group_tests("training", tests, is_slow() ? 4 : count, NULL, NULL);

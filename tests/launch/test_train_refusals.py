@@ -48,6 +48,8 @@ def recipes():
             recipe=RECIPE.replace("window: 2", "widow: 2"), ranks=None)
     refused("skipping of bad samples", [r"recipe.yaml:\d+:\d+: data.on_bad: skip .*use replace"],
             recipe=RECIPE.replace("data:\n", "data:\n  on_bad: skip\n"), ranks=None)
+    refused("TF32 on the processor", [r"--set train.tf32=true: train.tf32 is a way of GPUs"],
+            {"train.tf32": "true"}, ranks=None)
     refused("ranks that do not divide", [r"recipe.yaml:\d+:\d+: batch.global 13 is not ranks 2 x "
                                          r"micro 6 x accumulate 1 = 12; change"],
             recipe=RECIPE.replace("global: 12", "global: 13"))

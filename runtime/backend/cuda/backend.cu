@@ -423,6 +423,7 @@ static struct cuda_run run_of(struct executor *e, enum kind kind)
     run.fault = s->fault;
     run.seed = e->options.seed;
     run.rank = e->options.comm ? e->options.comm->rank : 0;
+    run.tf32 = e->options.tf32;
     run.accumulate = is_adding(kind);
     run.host = &s->host;
     run.comm = s->comm;

@@ -44,6 +44,7 @@ struct cuda_run {
     int32_t number; /* of this call: what to write there */
     uint64_t seed;
     int64_t rank;
+    bool tf32;                /* f32 products in TF32 */
     bool accumulate;          /* gradients add to the flat vector; runs with and without it are
                                  recorded apart */
     struct cuda_host *host;   /* lives as long as the graph */

@@ -34,7 +34,6 @@ struct cuda_matmul {
 };
 
 static cublasLtHandle_t handle; /* of this process, never given back */
-static bool allow_tf32;
 static struct matmul_key cache_keys[MATMUL_CACHE];
 static cublasLtMatmulAlgo_t cache_algorithms[MATMUL_CACHE];
 static int cache_count;
@@ -46,11 +45,6 @@ static enum status lt_status(cublasStatus_t status, const char *call)
 }
 
 #define LT_TRY(call) TRY(lt_status((call), #call))
-
-extern "C" void cuda_matmul_allow_tf32(bool allow)
-{
-    allow_tf32 = allow;
-}
 
 static size_t align_256(size_t bytes)
 {
@@ -107,7 +101,7 @@ static enum status make_layout(cublasLtMatrixLayout_t *layout, enum dtype dtype,
     return STATUS_OK;
 }
 
-static enum status describe(struct cuda_matmul *m)
+static enum status describe(struct cuda_matmul *m, bool allow_tf32)
 {
     const struct cuda_matmul_spec *s = &m->spec;
     if (!handle) LT_TRY(cublasLtCreate(&handle));
@@ -194,7 +188,7 @@ static enum status choose(struct cuda_matmul *m, const struct cuda_matmul_run *r
     key.align_a = alignment_of(run->a);
     key.align_b = alignment_of(run->b);
     key.align_c = alignment_of(run->c);
-    key.tf32 = allow_tf32;
+    key.tf32 = run->tf32 && m->spec.dtype_ab == DTYPE_F32;
     key.add = run->add;
     key.workspace = m->workspace;
     for (int i = 0; i < cache_count; i++) {
@@ -234,7 +228,7 @@ extern "C" enum status cuda_matmul_run(struct cuda_matmul *m, const struct cuda_
 {
     const struct cuda_matmul_spec *s = &m->spec;
     if (s->batch * s->m * s->n == 0) return STATUS_OK;
-    if (!m->ready) TRY(describe(m));
+    if (!m->ready) TRY(describe(m, run->tf32));
     if (s->bias) TRY(set_bias(m, run));
     if (!m->chosen[run->add]) TRY(choose(m, run));
     const float one = 1.0f;

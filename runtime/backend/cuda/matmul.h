@@ -34,9 +34,6 @@ struct cuda_matmul_spec {
     bool bias; /* f32 [N]; rounded to bf16 where c is bf16, which is what the library adds */
 };
 
-/* f32 products in TF32 (10 bits of mantissa) from now on; the start is false. */
-void cuda_matmul_allow_tf32(bool allow);
-
 /* *scratch_size receives the bytes that a run needs. Errors: STATUS_NO_MEMORY. */
 enum status cuda_matmul_create(struct cuda_matmul **matmul, const struct cuda_matmul_spec *spec,
                                size_t *scratch_size);
@@ -50,6 +47,7 @@ struct cuda_matmul_run {
     void *c;
     void *scratch;
     bool add;
+    bool tf32; /* f32 operands count with 10 bits of mantissa; the same in every run of a product */
     struct CUstream_st *stream;
 };
 enum status cuda_matmul_run(struct cuda_matmul *matmul, const struct cuda_matmul_run *run);

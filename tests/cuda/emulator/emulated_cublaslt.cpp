@@ -172,9 +172,17 @@ static float load(const void *data, cudaDataType_t type, int64_t i)
     return type == CUDA_R_16BF ? bf16_to_f32(((const bf16 *)data)[i]) : ((const float *)data)[i];
 }
 
+/* The ten bits of mantissa that TF32 keeps, rounded. */
+static float tf32_of(float x)
+{
+    uint32_t word = __float_as_uint(x);
+    if ((word & 0x7F800000u) == 0x7F800000u) return x;
+    return __uint_as_float((word + 0x1000u) & 0xFFFFE000u);
+}
+
 /* op(x) as rows of length k: column-major storage, transposed or not. */
 static std::vector<float> rows_of(const void *x, const struct emulated_lt_layout *layout,
-                                  bool rows_are_columns, int batch)
+                                  bool rows_are_columns, int batch, bool tf32)
 {
     int64_t rows = (int64_t)(rows_are_columns ? layout->columns : layout->rows);
     int64_t depth = (int64_t)(rows_are_columns ? layout->rows : layout->columns);
@@ -182,7 +190,8 @@ static std::vector<float> rows_of(const void *x, const struct emulated_lt_layout
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t i = 0; i < depth; i++) {
             int64_t at = rows_are_columns ? r * layout->ld + i : i * layout->ld + r;
-            out[(size_t)(r * depth + i)] = load(x, layout->type, batch * layout->stride + at);
+            float value = load(x, layout->type, batch * layout->stride + at);
+            out[(size_t)(r * depth + i)] = tf32 ? tf32_of(value) : value;
         }
     }
     return out;
@@ -210,9 +219,10 @@ static void multiply(const struct emulated_lt_operation &o, const void *a,
                      const struct emulated_lt_layout &ld)
 {
     int64_t depth = (int64_t)(o.transpose_a == CUBLAS_OP_T ? la.rows : la.columns);
+    bool tf32 = o.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
     for (int batch = 0; batch < ld.batch; batch++) {
-        std::vector<float> rows = rows_of(a, &la, o.transpose_a == CUBLAS_OP_T, batch);
-        std::vector<float> columns = rows_of(b, &lb, o.transpose_b == CUBLAS_OP_N, batch);
+        std::vector<float> rows = rows_of(a, &la, o.transpose_a == CUBLAS_OP_T, batch, tf32);
+        std::vector<float> columns = rows_of(b, &lb, o.transpose_b == CUBLAS_OP_N, batch, tf32);
         for (int64_t n = 0; n < (int64_t)ld.columns; n++) {
             for (int64_t m = 0; m < (int64_t)ld.rows; m++) {
                 int64_t at = batch * ld.stride + n * ld.ld + m;
