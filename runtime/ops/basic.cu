@@ -14,18 +14,16 @@ static enum status fill_cuda(struct kernel *kernel, const struct cuda_run *run)
     const struct tensor *y = &kernel->node->outputs[0];
     double value = NODE_ATTRS(kernel->node, struct fill_attrs)->value;
     int64_t count = shape_count(&y->shape);
-    if (count == 0) return STATUS_OK;
-    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS);
     if (y->dtype == DTYPE_I32) {
-        return CUDA_LAUNCH(fill_kernel<int32_t>, blocks, MAP_THREADS, 0, run->stream,
-                           (int32_t *)kernel->out[0], (int32_t)value, count);
+        return LAUNCH_EACH(fill_kernel<int32_t>, count, run->stream, (int32_t *)kernel->out[0],
+                           (int32_t)value, count);
     }
     if (y->dtype == DTYPE_F32) {
-        return CUDA_LAUNCH(fill_kernel<float>, blocks, MAP_THREADS, 0, run->stream,
-                           (float *)kernel->out[0], (float)value, count);
+        return LAUNCH_EACH(fill_kernel<float>, count, run->stream, (float *)kernel->out[0],
+                           (float)value, count);
     }
-    return CUDA_LAUNCH(fill_kernel<uint16_t>, blocks, MAP_THREADS, 0, run->stream,
-                       (uint16_t *)kernel->out[0], bf16_from_f32((float)value), count);
+    return LAUNCH_EACH(fill_kernel<uint16_t>, count, run->stream, (uint16_t *)kernel->out[0],
+                       bf16_from_f32((float)value), count);
 }
 
 const struct cuda_op cuda_op_fill = {&op_row_fill, NULL, fill_cuda, NULL, NULL};
@@ -60,14 +58,13 @@ static __global__ void __launch_bounds__(MAP_THREADS)
 static enum status cast_cuda(struct kernel *kernel, const struct cuda_run *run)
 {
     int64_t count = count_of(kernel);
-    if (count == 0) return STATUS_OK;
-    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * CAST_SIZE);
+    int64_t threads = ceil_div(count, CAST_SIZE);
     bool wide = is_aligned_16(kernel->in[0]) && is_aligned_16(kernel->out[0]);
     if (dtype_of(kernel) == DTYPE_F32) {
-        return CUDA_LAUNCH((cast_kernel<float, uint16_t>), blocks, MAP_THREADS, 0, run->stream,
+        return LAUNCH_EACH((cast_kernel<float, uint16_t>), threads, run->stream,
                            (const float *)kernel->in[0], (uint16_t *)kernel->out[0], count, wide);
     }
-    return CUDA_LAUNCH((cast_kernel<uint16_t, float>), blocks, MAP_THREADS, 0, run->stream,
+    return LAUNCH_EACH((cast_kernel<uint16_t, float>), threads, run->stream,
                        (const uint16_t *)kernel->in[0], (float *)kernel->out[0], count, wide);
 }
 
@@ -187,42 +184,33 @@ static enum status dot_prepare(struct kernel *kernel)
 }
 
 template <typename T>
-static enum status dot_typed(const struct kernel *kernel, void *scaled, void *out,
-                             const struct cuda_run *run)
+static enum status dot_of(const struct kernel *kernel, void *scaled, void *out,
+                          const struct cuda_run *run)
 {
     const T *a = (const T *)kernel->in[0];
     const T *b = (const T *)kernel->in[1];
     const float *gate = scaled ? (const float *)kernel->in[2] : NULL;
-    if (is_aligned_16(a) && is_aligned_16(b) && is_aligned_16(scaled)) {
-        struct dot_function<T, true> f = {
-            a, b, (T *)scaled, gate
-        };
-        return sum_all<pack<T>::size>(count_of(kernel), f, 1.0, (float *)out, kernel->scratch,
-                                      run->stream);
-    }
-    struct dot_function<T, false> f = {
-        a, b, (T *)scaled, gate
-    };
-    return sum_all<pack<T>::size>(count_of(kernel), f, 1.0, (float *)out, kernel->scratch,
-                                  run->stream);
+    return sum_all_packs<dot_function, T>(
+        count_of(kernel), ADDRESS(a) | ADDRESS(b) | ADDRESS(scaled), 1.0, (float *)out,
+        kernel->scratch, run->stream, a, b, (T *)scaled, gate);
 }
 
-static enum status dot_cuda(struct kernel *kernel, const struct cuda_run *run)
+template <typename T>
+static enum status dot_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
-    FOR_FLOAT_TYPE(dtype_of(kernel), return dot_typed<T>(kernel, NULL, kernel->out[0], run));
+    return dot_of<T>(kernel, NULL, kernel->out[0], run);
 }
 
-const struct cuda_op cuda_op_dot = {&op_row_dot, dot_prepare, dot_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(dot, dot_prepare, NULL)
 
 /* dy, b, s -> db = s * dy, ds = sum(dy * b). */
-static enum status add_gated_grad_cuda(struct kernel *kernel, const struct cuda_run *run)
+template <typename T>
+static enum status add_gated_grad_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
-    FOR_FLOAT_TYPE(dtype_of(kernel),
-                   return dot_typed<T>(kernel, kernel->out[0], kernel->out[1], run));
+    return dot_of<T>(kernel, kernel->out[0], kernel->out[1], run);
 }
 
-const struct cuda_op cuda_op_add_gated_grad = {&op_row_add_gated_grad, dot_prepare,
-                                               add_gated_grad_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(add_gated_grad, dot_prepare, NULL)
 
 /* ---- row bias ---- */
 
@@ -249,23 +237,11 @@ template <typename T>
 static enum status bias_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
     int64_t count = count_of(kernel);
-    if (count == 0) return STATUS_OK;
     const T *x = (const T *)kernel->in[0];
     T *y = (T *)kernel->out[0];
-    const float *bias = (const float *)kernel->in[1];
-    int64_t columns = columns_of(&kernel->node->inputs[0]->shape);
-    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * pack<T>::size);
-    if (is_aligned_16(x) && is_aligned_16(y)) {
-        return CUDA_LAUNCH((bias_kernel<T, true>), blocks, MAP_THREADS, 0, run->stream, x, bias, y,
-                           count, columns);
-    }
-    return CUDA_LAUNCH((bias_kernel<T, false>), blocks, MAP_THREADS, 0, run->stream, x, bias, y,
-                       count, columns);
+    return LAUNCH_PACKS(bias_kernel, T, count, ADDRESS(x) | ADDRESS(y), run->stream, x,
+                        (const float *)kernel->in[1], y, count,
+                        columns_of(&kernel->node->inputs[0]->shape));
 }
 
-static enum status bias_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return bias_typed<T>(kernel, run));
-}
-
-const struct cuda_op cuda_op_bias = {&op_row_bias, NULL, bias_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(bias, NULL, NULL)

@@ -89,19 +89,46 @@ static __global__ void __launch_bounds__(COLUMN_THREADS)
     }
 }
 
-/* y = scale * the sum of the parts, in order; with `adds` on top of what y holds. */
+/*
+ * y = scale * the sum of the parts, with `adds` on top of what y holds; parts [gridDim.y,
+ * num_parts, count], the second lot for `second`. A warp has a run of the parts of 32 columns; the
+ * runs add up in order.
+ */
 template <typename U>
 static __global__ void __launch_bounds__(COLUMN_THREADS)
-    column_parts_kernel(const float *parts, U *y, int64_t count, int num_parts, float scale,
-                        bool adds)
+    column_parts_kernel(const float *parts, U *y, U *second, int64_t count, int num_parts,
+                        float scale, bool adds)
 {
-    int64_t i = (int64_t)blockIdx.x * COLUMN_THREADS + threadIdx.x;
-    if (i >= count) return;
+    constexpr int RUNS = COLUMN_THREADS / WARP;
+    __shared__ float shared[COLUMN_THREADS];
+    int run = (int)threadIdx.x / WARP;
+    int64_t i = (int64_t)blockIdx.x * WARP + lane_id();
+    int end = num_parts * (run + 1) / RUNS;
+    const float *from = parts + (int64_t)blockIdx.y * num_parts * count + i;
     float total = 0.0f;
-    for (int p = 0; p < num_parts; p++) {
-        total += parts[p * count + i];
+#pragma unroll 8
+    for (int p = num_parts * run / RUNS; p < end; p++) {
+        if (i < count) total += from[p * count];
     }
-    store_f32(y + i, scale * total + (adds ? load_f32(y + i) : 0.0f));
+    shared[threadIdx.x] = total;
+    __syncthreads();
+    if (run > 0 || i >= count) return;
+#pragma unroll
+    for (int r = 1; r < RUNS; r++) {
+        total += shared[r * WARP + lane_id()];
+    }
+    U *to = (blockIdx.y ? second : y) + i;
+    store_f32(to, scale * total + (adds ? load_f32(to) : 0.0f));
+}
+
+/* Without a second lot `second` is NULL. */
+template <typename U>
+static enum status add_column_parts(const float *parts, U *y, U *second, int64_t count,
+                                    int num_parts, float scale, bool adds, cudaStream_t stream)
+{
+    dim3 grid((unsigned)ceil_div(count, WARP), second ? 2 : 1);
+    return CUDA_LAUNCH(column_parts_kernel<U>, grid, COLUMN_THREADS, 0, stream, parts, y, second,
+                       count, num_parts, scale, adds);
 }
 
 template <typename T, typename U, bool WIDE>
@@ -120,9 +147,7 @@ static enum status column_sum_sized(const T *x, U *y, int64_t outer, int64_t n, 
     float *partial = static_cast<float *>(scratch);
     TRY(CUDA_LAUNCH((column_sum_kernel<T, float, WIDE>), grid, COLUMN_THREADS, 0, stream, x,
                     partial, outer, n, inner, width, part_rows, 1.0f, false));
-    return CUDA_LAUNCH(column_parts_kernel<U>, (unsigned)ceil_div(outer * inner, COLUMN_THREADS),
-                       COLUMN_THREADS, 0, stream, partial, y, outer * inner, (int)parts, scale,
-                       adds);
+    return add_column_parts(partial, y, (U *)NULL, outer * inner, (int)parts, scale, adds, stream);
 }
 
 /* y [outer, inner] = scale * sum over n of x [outer, n, inner] (+ y with `adds`). */

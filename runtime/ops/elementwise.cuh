@@ -24,6 +24,20 @@
         }                                                                                          \
     } while (0)
 
+/*
+ * The row of an op whose kernels are chosen by the dtype of input 0: calls name_typed<T>(kernel,
+ * run). `prepare` and `fault` as in struct cuda_op.
+ */
+#define CUDA_OP_BY_TYPE(name_, prepare, fault)                                                     \
+    static enum status name_##_cuda(struct kernel *kernel, const struct cuda_run *run)             \
+    {                                                                                              \
+        FOR_FLOAT_TYPE(dtype_of(kernel), return name_##_typed<T>(kernel, run));                    \
+    }                                                                                              \
+    const struct cuda_op cuda_op_##name_ = {&op_row_##name_, prepare, name_##_cuda, NULL, fault};
+
+/* For asking about several pointers at once: their addresses, or-ed together. */
+#define ADDRESS(p) ((uintptr_t)(p))
+
 static inline bool is_aligned_16(const void *p)
 {
     return (uintptr_t)p % 16 == 0;
@@ -111,11 +125,24 @@ __global__ void __launch_bounds__(MAP_THREADS)
     }
 }
 
+/* Launches `kernel` with a thread for each of `count` elements, or nothing for none. */
+#define LAUNCH_EACH(kernel, count, stream, ...)                                                    \
+    ((count) == 0 ? STATUS_OK                                                                      \
+                  : CUDA_LAUNCH(kernel, (unsigned)ceil_div(count, MAP_THREADS), MAP_THREADS, 0,    \
+                                stream, __VA_ARGS__))
+
+/* Launches kernel<T, WIDE> with a thread for each 16 bytes of `count` elements; WIDE says that
+ * `addresses`, or-ed together, are aligned to that. `kernel` is the name of a template. */
+#define LAUNCH_PACKS(kernel, T, count, addresses, stream, ...)                                     \
+    ((addresses) % 16 == 0 ? LAUNCH_PACKS_AS(kernel, T, true, count, stream, __VA_ARGS__)          \
+                           : LAUNCH_PACKS_AS(kernel, T, false, count, stream, __VA_ARGS__))
+#define LAUNCH_PACKS_AS(kernel, T, WIDE, count, stream, ...)                                       \
+    LAUNCH_EACH((kernel<T, WIDE>), ceil_div(count, pack<T>::size), stream, __VA_ARGS__)
+
 template <typename T, int IN, int OUT, typename F>
 static enum status map_typed(struct map_pointers<IN, OUT> p, int64_t count, F f,
                              cudaStream_t stream)
 {
-    if (count == 0) return STATUS_OK;
     bool wide = true;
     for (int k = 0; k < IN; k++) {
         wide = wide && is_aligned_16(p.in[k]);
@@ -123,14 +150,11 @@ static enum status map_typed(struct map_pointers<IN, OUT> p, int64_t count, F f,
     for (int k = 0; k < OUT; k++) {
         wide = wide && is_aligned_16(p.out[k]);
     }
-    int64_t threads = wide ? ceil_div(count, pack<T>::size) : count;
-    unsigned blocks = (unsigned)ceil_div(threads, MAP_THREADS);
     if (wide) {
-        return CUDA_LAUNCH((map_kernel<T, IN, OUT, true, F>), blocks, MAP_THREADS, 0, stream, p,
-                           count, f);
+        return LAUNCH_EACH((map_kernel<T, IN, OUT, true, F>), ceil_div(count, pack<T>::size),
+                           stream, p, count, f);
     }
-    return CUDA_LAUNCH((map_kernel<T, IN, OUT, false, F>), blocks, MAP_THREADS, 0, stream, p, count,
-                       f);
+    return LAUNCH_EACH((map_kernel<T, IN, OUT, false, F>), count, stream, p, count, f);
 }
 
 /* Maps the first IN inputs of a planned call to its first OUT outputs. */
@@ -202,6 +226,17 @@ static enum status sum_all(int64_t count, F f, double scale, float *out, void *s
                     parts));
     return CUDA_LAUNCH(sum_of_parts_kernel, 1, SUM_THREADS, 0, stream, parts, (int)blocks, scale,
                        out);
+}
+
+/* The same of F<T, WIDE>{arguments...}, which takes 16 bytes at once where `addresses` allow. */
+template <template <typename, bool> class F, typename T, typename... A>
+static enum status sum_all_packs(int64_t count, uintptr_t addresses, double scale, float *out,
+                                 void *scratch, cudaStream_t stream, A... arguments)
+{
+    if (addresses % 16 == 0) {
+        return sum_all<pack<T>::size>(count, F<T, true>{arguments...}, scale, out, scratch, stream);
+    }
+    return sum_all<pack<T>::size>(count, F<T, false>{arguments...}, scale, out, scratch, stream);
 }
 
 /* `size` elements from `p` on, the rest zeros; 16 bytes at once when WIDE and whole. */

@@ -82,13 +82,7 @@ static enum status cross_entropy_typed(const struct kernel *kernel, const struct
                        x, targets, loss, lse, correct, columns, ignore, run->fault, run->number);
 }
 
-static enum status cross_entropy_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return cross_entropy_typed<T>(kernel, run));
-}
-
-const struct cuda_op cuda_op_cross_entropy = {&op_row_cross_entropy, NULL, cross_entropy_cuda, NULL,
-                                              "a target is outside the classes"};
+CUDA_OP_BY_TYPE(cross_entropy, NULL, "a target is outside the classes")
 
 /* blockIdx.x: row times pieces of a row. */
 template <typename T, int SIZE>
@@ -137,13 +131,7 @@ static enum status cross_entropy_grad_typed(const struct kernel *kernel, const s
     return cross_entropy_grad_sized<T, 1>(kernel, run);
 }
 
-static enum status cross_entropy_grad_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return cross_entropy_grad_typed<T>(kernel, run));
-}
-
-const struct cuda_op cuda_op_cross_entropy_grad = {&op_row_cross_entropy_grad, NULL,
-                                                   cross_entropy_grad_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(cross_entropy_grad, NULL, NULL)
 
 /* ---- weights of the rows that count: one block, the targets are few ---- */
 
@@ -174,51 +162,45 @@ const struct cuda_op cuda_op_target_weights = {&op_row_target_weights, NULL, tar
 /* ---- binary cross-entropy: x of T, targets, loss and its gradient f32 ---- */
 
 template <typename T>
-static __global__ void __launch_bounds__(LOSS_THREADS)
+static __global__ void __launch_bounds__(MAP_THREADS)
     bce_kernel(const T *x, const float *target, float *loss, int64_t count)
 {
-    int64_t i = (int64_t)blockIdx.x * LOSS_THREADS + threadIdx.x;
+    int64_t i = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x;
     if (i >= count) return;
     float v = load_f32(x + i);
     loss[i] = max_nan(v, 0.0f) - v * target[i] + log1pf(expf(-fabsf(v)));
 }
 
 template <typename T>
-static __global__ void __launch_bounds__(LOSS_THREADS)
+static __global__ void __launch_bounds__(MAP_THREADS)
     bce_grad_kernel(const T *x, const float *target, const float *dloss, T *dx, int64_t count)
 {
-    int64_t i = (int64_t)blockIdx.x * LOSS_THREADS + threadIdx.x;
+    int64_t i = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x;
     if (i >= count) return;
     float v = load_f32(x + i);
     store_f32(dx + i, (1.0f / (1.0f + expf(-v)) - target[i]) * dloss[i]);
 }
 
-static enum status bce_cuda(struct kernel *kernel, const struct cuda_run *run)
+template <typename T>
+static enum status bce_with_logits_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
     int64_t count = count_of(kernel);
-    if (count == 0) return STATUS_OK;
-    FOR_FLOAT_TYPE(dtype_of(kernel),
-                   return CUDA_LAUNCH(bce_kernel<T>, (unsigned)ceil_div(count, LOSS_THREADS),
-                                      LOSS_THREADS, 0, run->stream, (const T *)kernel->in[0],
-                                      (const float *)kernel->in[1], (float *)kernel->out[0],
-                                      count));
+    return LAUNCH_EACH(bce_kernel<T>, count, run->stream, (const T *)kernel->in[0],
+                       (const float *)kernel->in[1], (float *)kernel->out[0], count);
 }
 
-static enum status bce_grad_cuda(struct kernel *kernel, const struct cuda_run *run)
+template <typename T>
+static enum status bce_with_logits_grad_typed(const struct kernel *kernel,
+                                              const struct cuda_run *run)
 {
     int64_t count = count_of(kernel);
-    if (count == 0) return STATUS_OK;
-    FOR_FLOAT_TYPE(dtype_of(kernel),
-                   return CUDA_LAUNCH(bce_grad_kernel<T>, (unsigned)ceil_div(count, LOSS_THREADS),
-                                      LOSS_THREADS, 0, run->stream, (const T *)kernel->in[0],
-                                      (const float *)kernel->in[1], (const float *)kernel->in[2],
-                                      (T *)kernel->out[0], count));
+    return LAUNCH_EACH(bce_grad_kernel<T>, count, run->stream, (const T *)kernel->in[0],
+                       (const float *)kernel->in[1], (const float *)kernel->in[2],
+                       (T *)kernel->out[0], count);
 }
 
-const struct cuda_op cuda_op_bce_with_logits = {&op_row_bce_with_logits, NULL, bce_cuda, NULL,
-                                                NULL};
-const struct cuda_op cuda_op_bce_with_logits_grad = {&op_row_bce_with_logits_grad, NULL,
-                                                     bce_grad_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(bce_with_logits, NULL, NULL)
+CUDA_OP_BY_TYPE(bce_with_logits_grad, NULL, NULL)
 
 /* ---- mean squared error ---- */
 
@@ -253,26 +235,12 @@ static enum status mse_typed(const struct kernel *kernel, const struct cuda_run 
     int64_t count = count_of(kernel);
     const T *a = (const T *)kernel->in[0];
     const T *b = (const T *)kernel->in[1];
-    float *out = (float *)kernel->out[0];
-    double scale = 1.0 / (double)count;
-    if (is_aligned_16(a) && is_aligned_16(b)) {
-        struct square_function<T, true> f = {
-            a, b
-        };
-        return sum_all<pack<T>::size>(count, f, scale, out, kernel->scratch, run->stream);
-    }
-    struct square_function<T, false> f = {
-        a, b
-    };
-    return sum_all<pack<T>::size>(count, f, scale, out, kernel->scratch, run->stream);
+    return sum_all_packs<square_function, T>(count, ADDRESS(a) | ADDRESS(b), 1.0 / (double)count,
+                                             (float *)kernel->out[0], kernel->scratch, run->stream,
+                                             a, b);
 }
 
-static enum status mse_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return mse_typed<T>(kernel, run));
-}
-
-const struct cuda_op cuda_op_mse = {&op_row_mse, mse_prepare, mse_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(mse, mse_prepare, NULL)
 
 struct mse_grad_function {
     const float *dloss;
@@ -380,9 +348,8 @@ static enum status cosine_typed(const struct kernel *kernel, const struct cuda_r
     p.cosine = (float *)kernel->out[0];
     p.norm_a = (float *)kernel->out[1];
     p.norm_b = (float *)kernel->out[2];
-    if (p.rows == 0) return STATUS_OK;
-    bool wide = rows_are_wide<T>(ADDRESS(p.a) | ADDRESS(p.b), p.columns);
-    return LAUNCH_ROWS(cosine_kernel, T, p.rows, p.columns, wide, run->stream, p);
+    return LAUNCH_ROWS(cosine_kernel, T, p.rows, p.columns, ADDRESS(p.a) | ADDRESS(p.b),
+                       run->stream, p);
 }
 
 template <typename T>
@@ -395,22 +362,9 @@ static enum status cosine_grad_typed(const struct kernel *kernel, const struct c
     p.dcosine = (const float *)kernel->in[5];
     p.da = (T *)kernel->out[0];
     p.db = (T *)kernel->out[1];
-    if (p.rows == 0) return STATUS_OK;
-    bool wide =
-        rows_are_wide<T>(ADDRESS(p.a) | ADDRESS(p.b) | ADDRESS(p.da) | ADDRESS(p.db), p.columns);
-    return LAUNCH_ROWS(cosine_grad_kernel, T, p.rows, p.columns, wide, run->stream, p);
+    return LAUNCH_ROWS(cosine_grad_kernel, T, p.rows, p.columns,
+                       ADDRESS(p.a) | ADDRESS(p.b) | ADDRESS(p.da) | ADDRESS(p.db), run->stream, p);
 }
 
-static enum status cosine_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return cosine_typed<T>(kernel, run));
-}
-
-static enum status cosine_grad_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return cosine_grad_typed<T>(kernel, run));
-}
-
-const struct cuda_op cuda_op_cosine = {&op_row_cosine, NULL, cosine_cuda, NULL, NULL};
-const struct cuda_op cuda_op_cosine_grad = {&op_row_cosine_grad, NULL, cosine_grad_cuda, NULL,
-                                            NULL};
+CUDA_OP_BY_TYPE(cosine, NULL, NULL)
+CUDA_OP_BY_TYPE(cosine_grad, NULL, NULL)

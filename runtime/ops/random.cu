@@ -76,24 +76,13 @@ template <typename T>
 static enum status dropout_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
     int64_t count = count_of(kernel);
-    if (count == 0) return STATUS_OK;
     const T *x = (const T *)kernel->in[0];
     T *y = (T *)kernel->out[0];
-    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * pack<T>::size);
-    if (is_aligned_16(x) && is_aligned_16(y)) {
-        return CUDA_LAUNCH((dropout_kernel<T, true>), blocks, MAP_THREADS, 0, run->stream, x, y,
-                           count, draw_of(kernel, run));
-    }
-    return CUDA_LAUNCH((dropout_kernel<T, false>), blocks, MAP_THREADS, 0, run->stream, x, y, count,
-                       draw_of(kernel, run));
+    return LAUNCH_PACKS(dropout_kernel, T, count, ADDRESS(x) | ADDRESS(y), run->stream, x, y, count,
+                        draw_of(kernel, run));
 }
 
-static enum status dropout_cuda(struct kernel *kernel, const struct cuda_run *run)
-{
-    FOR_FLOAT_TYPE(dtype_of(kernel), return dropout_typed<T>(kernel, run));
-}
-
-const struct cuda_op cuda_op_dropout = {&op_row_dropout, NULL, dropout_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(dropout, NULL, NULL)
 
 /* ---- drop-path: a draw for each row; x NULL stands for zeros ---- */
 
@@ -127,34 +116,26 @@ static __global__ void __launch_bounds__(MAP_THREADS)
 }
 
 template <typename T>
-static enum status drop_path_typed(const struct kernel *kernel, const struct cuda_run *run,
-                                   const T *x, const T *branch)
+static enum status drop_path_of(const struct kernel *kernel, const struct cuda_run *run, const T *x,
+                                const T *branch)
 {
     int64_t count = count_of(kernel);
-    if (count == 0) return STATUS_OK;
     T *y = (T *)kernel->out[0];
-    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * pack<T>::size);
-    if (is_aligned_16(x) && is_aligned_16(branch) && is_aligned_16(y)) {
-        return CUDA_LAUNCH((drop_path_kernel<T, true>), blocks, MAP_THREADS, 0, run->stream, x,
-                           branch, y, count, draw_of(kernel, run));
-    }
-    return CUDA_LAUNCH((drop_path_kernel<T, false>), blocks, MAP_THREADS, 0, run->stream, x, branch,
-                       y, count, draw_of(kernel, run));
+    return LAUNCH_PACKS(drop_path_kernel, T, count, ADDRESS(x) | ADDRESS(branch) | ADDRESS(y),
+                        run->stream, x, branch, y, count, draw_of(kernel, run));
 }
 
-static enum status add_drop_path_cuda(struct kernel *kernel, const struct cuda_run *run)
+template <typename T>
+static enum status add_drop_path_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
-    FOR_FLOAT_TYPE(
-        dtype_of(kernel),
-        return drop_path_typed<T>(kernel, run, (const T *)kernel->in[0], (const T *)kernel->in[1]));
+    return drop_path_of<T>(kernel, run, (const T *)kernel->in[0], (const T *)kernel->in[1]);
 }
 
-static enum status drop_path_cuda(struct kernel *kernel, const struct cuda_run *run)
+template <typename T>
+static enum status drop_path_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
-    FOR_FLOAT_TYPE(dtype_of(kernel),
-                   return drop_path_typed<T>(kernel, run, NULL, (const T *)kernel->in[0]));
+    return drop_path_of<T>(kernel, run, NULL, (const T *)kernel->in[0]);
 }
 
-const struct cuda_op cuda_op_add_drop_path = {&op_row_add_drop_path, NULL, add_drop_path_cuda, NULL,
-                                              NULL};
-const struct cuda_op cuda_op_drop_path = {&op_row_drop_path, NULL, drop_path_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(add_drop_path, NULL, NULL)
+CUDA_OP_BY_TYPE(drop_path, NULL, NULL)

@@ -131,26 +131,13 @@ static __global__ void __launch_bounds__(MAP_THREADS)
 }
 
 template <typename T>
-static enum status expand_typed(const struct kernel *kernel, const struct range_attrs *attrs,
-                                const struct cuda_run *run)
-{
-    int64_t count = shape_count(&kernel->node->outputs[0].shape);
-    if (count == 0) return STATUS_OK;
-    unsigned blocks = (unsigned)ceil_div(count, MAP_THREADS * pack<T>::size);
-    const T *x = (const T *)kernel->in[0];
-    T *y = (T *)kernel->out[0];
-    if (is_aligned_16(y)) {
-        return CUDA_LAUNCH((expand_kernel<T, true>), blocks, MAP_THREADS, 0, run->stream, x, y,
-                           count, attrs->n, attrs->inner, attrs->scale);
-    }
-    return CUDA_LAUNCH((expand_kernel<T, false>), blocks, MAP_THREADS, 0, run->stream, x, y, count,
-                       attrs->n, attrs->inner, attrs->scale);
-}
-
-static enum status expand_cuda(struct kernel *kernel, const struct cuda_run *run)
+static enum status expand_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
     const struct range_attrs *attrs = NODE_ATTRS(kernel->node, struct range_attrs);
-    FOR_FLOAT_TYPE(dtype_of(kernel), return expand_typed<T>(kernel, attrs, run));
+    int64_t count = shape_count(&kernel->node->outputs[0].shape);
+    T *y = (T *)kernel->out[0];
+    return LAUNCH_PACKS(expand_kernel, T, count, ADDRESS(y), run->stream, (const T *)kernel->in[0],
+                        y, count, attrs->n, attrs->inner, attrs->scale);
 }
 
-const struct cuda_op cuda_op_expand = {&op_row_expand, NULL, expand_cuda, NULL, NULL};
+CUDA_OP_BY_TYPE(expand, NULL, NULL)

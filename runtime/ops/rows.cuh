@@ -71,28 +71,26 @@ static __device__ __forceinline__ void store_columns(T *p, const float x[SIZE])
     for (int64_t c = (int64_t)group_member<GROUP>() * (SIZE); c < (columns);                       \
          c += (int64_t)(GROUP) * (SIZE))
 
-/*
- * Launches kernel<T, GROUP, SIZE> for `rows` rows of `columns`; `wide` says that all pointers are
- * aligned and columns are a multiple of 16 bytes. `kernel` is the name of a template.
- */
-#define LAUNCH_ROWS(kernel, T, rows, columns, wide, stream, ...)                                   \
-    ((columns) > ROW_LONG                                                                          \
-         ? ((wide) ? CUDA_LAUNCH((kernel<T, ROW_BLOCK, pack<T>::size>), (unsigned)(rows),          \
-                                 ROW_BLOCK, 0, stream, __VA_ARGS__)                                \
-                   : CUDA_LAUNCH((kernel<T, ROW_BLOCK, 1>), (unsigned)(rows), ROW_BLOCK, 0,        \
-                                 stream, __VA_ARGS__))                                             \
-         : ((wide) ? CUDA_LAUNCH((kernel<T, WARP, pack<T>::size>),                                 \
-                                 (unsigned)ceil_div(rows, ROW_BLOCK / WARP), ROW_BLOCK, 0, stream, \
-                                 __VA_ARGS__)                                                      \
-                   : CUDA_LAUNCH((kernel<T, WARP, 1>), (unsigned)ceil_div(rows, ROW_BLOCK / WARP), \
-                                 ROW_BLOCK, 0, stream, __VA_ARGS__)))
-
 /* Whether rows of T can be read 16 bytes at a time from all these addresses, or-ed together. */
 template <typename T> static inline bool rows_are_wide(uintptr_t addresses, int64_t columns)
 {
     return addresses % 16 == 0 && columns % pack<T>::size == 0;
 }
 
-#define ADDRESS(p) ((uintptr_t)(p))
+/*
+ * Launches kernel<T, GROUP, SIZE> for `rows` rows of `columns` at `addresses`, or-ed together, or
+ * nothing for none. `kernel` is the name of a template.
+ */
+#define LAUNCH_ROWS(kernel, T, rows, columns, addresses, stream, ...)                              \
+    ((rows) == 0 ? STATUS_OK                                                                       \
+     : rows_are_wide<T>(addresses, columns)                                                        \
+         ? LAUNCH_ROWS_BY(kernel, T, pack<T>::size, rows, columns, stream, __VA_ARGS__)            \
+         : LAUNCH_ROWS_BY(kernel, T, 1, rows, columns, stream, __VA_ARGS__))
+#define LAUNCH_ROWS_BY(kernel, T, SIZE, rows, columns, stream, ...)                                \
+    ((columns) > ROW_LONG                                                                          \
+         ? CUDA_LAUNCH((kernel<T, ROW_BLOCK, SIZE>), (unsigned)(rows), ROW_BLOCK, 0, stream,       \
+                       __VA_ARGS__)                                                                \
+         : CUDA_LAUNCH((kernel<T, WARP, SIZE>), (unsigned)ceil_div(rows, ROW_BLOCK / WARP),        \
+                       ROW_BLOCK, 0, stream, __VA_ARGS__))
 
 #endif

@@ -99,10 +99,8 @@ static __device__ __forceinline__ void softmax_grad_row(const T *y, const T *dy,
         int64_t columns = columns_of(shape);                                                       \
         const T *x = (const T *)kernel->in[0];                                                     \
         T *y = (T *)kernel->out[0];                                                                \
-        if (rows * columns == 0) return STATUS_OK;                                                 \
-        bool wide = rows_are_wide<T>(ADDRESS(x) | ADDRESS(y), columns);                            \
-        return LAUNCH_ROWS(name_##_kernel, T, rows, columns, wide, run->stream, x, y, rows,        \
-                           columns);                                                               \
+        return LAUNCH_ROWS(name_##_kernel, T, rows, columns, ADDRESS(x) | ADDRESS(y), run->stream, \
+                           x, y, rows, columns);                                                   \
     }                                                                                              \
     template <typename T>                                                                          \
     static enum status name_##_grad_typed(const struct kernel *kernel, const struct cuda_run *run) \
@@ -113,22 +111,12 @@ static __device__ __forceinline__ void softmax_grad_row(const T *y, const T *dy,
         const T *y = (const T *)kernel->in[0];                                                     \
         const T *dy = (const T *)kernel->in[1];                                                    \
         T *dx = (T *)kernel->out[0];                                                               \
-        if (rows * columns == 0) return STATUS_OK;                                                 \
-        bool wide = rows_are_wide<T>(ADDRESS(y) | ADDRESS(dy) | ADDRESS(dx), columns);             \
-        return LAUNCH_ROWS(name_##_grad_kernel, T, rows, columns, wide, run->stream, y, dy, dx,    \
-                           rows, columns);                                                         \
+        return LAUNCH_ROWS(name_##_grad_kernel, T, rows, columns,                                  \
+                           ADDRESS(y) | ADDRESS(dy) | ADDRESS(dx), run->stream, y, dy, dx, rows,   \
+                           columns);                                                               \
     }                                                                                              \
-    static enum status name_##_cuda(struct kernel *kernel, const struct cuda_run *run)             \
-    {                                                                                              \
-        FOR_FLOAT_TYPE(dtype_of(kernel), return name_##_typed<T>(kernel, run));                    \
-    }                                                                                              \
-    static enum status name_##_grad_cuda(struct kernel *kernel, const struct cuda_run *run)        \
-    {                                                                                              \
-        FOR_FLOAT_TYPE(dtype_of(kernel), return name_##_grad_typed<T>(kernel, run));               \
-    }                                                                                              \
-    const struct cuda_op cuda_op_##name_ = {&op_row_##name_, NULL, name_##_cuda, NULL, NULL};      \
-    const struct cuda_op cuda_op_##name_##_grad = {&op_row_##name_##_grad, NULL,                   \
-                                                   name_##_grad_cuda, NULL, NULL};
+    CUDA_OP_BY_TYPE(name_, NULL, NULL)                                                             \
+    CUDA_OP_BY_TYPE(name_##_grad, NULL, NULL)
 
 SOFTMAX(softmax, false)
 SOFTMAX(log_softmax, true)
