@@ -21,15 +21,17 @@ static const char usage[] =
     "  -c, --checkpoint PATH   a checkpoint, or a run: its newest one\n"
     "  -t, --text TEXT         may be given several times\n"
     "      --ema               the moving average of the parameters\n"
+    "      --device KIND       cpu or cuda (train.device)\n"
     "      --set KEY=VALUE     override one value of the config, such as tokenizer.path\n"
     "      --batch N           pictures, texts or pairs at a time (8)\n";
 
-enum { OPTION_EMA = 256, OPTION_SET, OPTION_BATCH, DEFAULT_BATCH = 8, MAX_BATCH = 4096 };
+enum { OPTION_EMA = 256, OPTION_DEVICE, OPTION_SET, OPTION_BATCH, DEFAULT_BATCH = 8, MAX_BATCH = 4096 };
 
 static const struct option long_options[] = {
     {"checkpoint", required_argument, NULL, 'c'},
     {"text", required_argument, NULL, 't'},
     {"ema", no_argument, NULL, OPTION_EMA},
+    {"device", required_argument, NULL, OPTION_DEVICE},
     {"set", required_argument, NULL, OPTION_SET},
     {"batch", required_argument, NULL, OPTION_BATCH},
     {"help", no_argument, NULL, 'h'},
@@ -64,6 +66,9 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             break;
         case OPTION_EMA:
             arguments->model.ema = true;
+            break;
+        case OPTION_DEVICE:
+            overrides_add_text(&arguments->overrides, "train.device", optarg);
             break;
         case OPTION_SET:
             overrides_add(&arguments->overrides, "%s", optarg);

@@ -25,7 +25,8 @@ static enum status multiply(const struct kernel *kernel, const struct cuda_run *
     product.add = kernel->adds || (kernel->accumulates && run->accumulate);
     product.tf32 = run->tf32;
     product.stream = run->stream;
-    return cuda_matmul_run((struct cuda_matmul *)kernel->state, &product);
+    struct cuda_matmul *matmul = (struct cuda_matmul *)kernel->state;
+    return run->tunes ? cuda_matmul_tune(matmul, &product) : cuda_matmul_run(matmul, &product);
 }
 
 /* ---- linear ---- */
@@ -50,7 +51,7 @@ static enum status linear_prepare(struct kernel *kernel)
 static enum status linear_cuda(struct kernel *kernel, const struct cuda_run *run)
 {
     TRY(multiply(kernel, run, kernel->in[0], kernel->in[1], kernel->in[2]));
-    if (!kernel->epilogue || kernel->adds) return STATUS_OK;
+    if (!kernel->epilogue || kernel->adds || run->tunes) return STATUS_OK;
     struct map_pointers<1, 1> p = {
         {kernel->out[0]},
         {
@@ -62,7 +63,8 @@ static enum status linear_cuda(struct kernel *kernel, const struct cuda_run *run
     FOR_FLOAT_TYPE(y->dtype, return (map_typed<T, 1, 1>(p, count, gelu_function(), run->stream)));
 }
 
-const struct cuda_op cuda_op_linear = {&op_row_linear, linear_prepare, linear_cuda, release, NULL};
+const struct cuda_op cuda_op_linear = {&op_row_linear, linear_prepare, linear_cuda,
+                                       release,        NULL,           true};
 
 /* dy [...,N], x [...,K] -> dy^T x [N,K], or x^T dy [K,N] when transposed. */
 static enum status weight_grad_prepare(struct kernel *kernel)
@@ -87,8 +89,8 @@ static enum status weight_grad_cuda(struct kernel *kernel, const struct cuda_run
                     NULL);
 }
 
-const struct cuda_op cuda_op_linear_weight_grad = {&op_row_linear_weight_grad, weight_grad_prepare,
-                                                   weight_grad_cuda, release, NULL};
+const struct cuda_op cuda_op_linear_weight_grad = {
+    &op_row_linear_weight_grad, weight_grad_prepare, weight_grad_cuda, release, NULL, true};
 
 /* ---- batched ---- */
 
@@ -115,4 +117,5 @@ static enum status matmul_cuda(struct kernel *kernel, const struct cuda_run *run
     return multiply(kernel, run, kernel->in[0], kernel->in[1], NULL);
 }
 
-const struct cuda_op cuda_op_matmul = {&op_row_matmul, matmul_prepare, matmul_cuda, release, NULL};
+const struct cuda_op cuda_op_matmul = {&op_row_matmul, matmul_prepare, matmul_cuda,
+                                       release,        NULL,           true};

@@ -29,6 +29,7 @@
 #include "runtime/backend/cuda/device.h"
 #include "runtime/backend/cuda/device_comm.h"
 #include "runtime/backend/cuda/kernel.cuh"
+#include "runtime/backend/cuda/tune.h"
 #include "runtime/backend/executor_impl.h"
 #include "runtime/comm/comm.h"
 #include "runtime/ops/vector/types.h"
@@ -79,6 +80,7 @@ struct cuda_state {
     uint32_t call; /* of this run, to the watchdog */
     bool sync;     /* wait after each op */
     bool running;  /* since the last wait */
+    bool tuned;    /* the products' algorithms are chosen */
 };
 
 static struct cuda_state *state_of(const struct executor *e)
@@ -622,6 +624,13 @@ static enum status run_step(struct executor *e, const struct executor_run *run)
     s->values_host->sample_base = run->sample_base;
     s->host.rows = run->host;
     s->host.status = STATUS_OK;
+    /* A run that adds to gradients needs what is there. */
+    if (!s->tuned && !run->accumulate) {
+        struct cuda_run tuning = run_of(e, KIND_STEP);
+        TRY(cuda_tune(e, &tuning));
+        s->tuned = true;
+        e->updated = 0; /* what was made of the parameters is overwritten */
+    }
     s->running = true;
     s->run_number++;
     if (s->comm) s->call = comm_outside_started(e->options.comm, "forward and backward");

@@ -45,6 +45,7 @@ struct cuda_run {
     uint64_t seed;
     int64_t rank;
     bool tf32;                /* f32 products in TF32 */
+    bool tunes;               /* choose algorithms by time alone; see cuda_op.tunes */
     bool accumulate;          /* gradients add to the flat vector; runs with and without it are
                                  recorded apart */
     struct cuda_host *host;   /* lives as long as the graph */
@@ -56,6 +57,13 @@ struct cuda_run {
     uint32_t call;
 };
 
+/* Rows need not name what few of them have. */
+#if defined(__cplusplus)
+#define CUDA_OP_DEFAULT(value) = (value)
+#else
+#define CUDA_OP_DEFAULT(value)
+#endif
+
 struct cuda_op {
     const struct op *op;
     /* `prepare` (optional) runs once at plan time and may set kernel->state and
@@ -64,6 +72,8 @@ struct cuda_op {
     enum status (*run)(struct kernel *kernel, const struct cuda_run *run);
     void (*release)(struct kernel *kernel);
     const char *fault; /* what a fault of this op means, such as "an index is out of range" */
+    bool tunes CUDA_OP_DEFAULT(false); /* `run` knows what to do when cuda_run.tunes is set: it may
+                                          overwrite outputs and scratch */
 };
 
 /* The CUDA side of an op; NULL when it has none. */

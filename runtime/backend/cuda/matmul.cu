@@ -7,20 +7,15 @@
 #include "runtime/backend/cuda/matmul.h"
 
 #include <cublasLt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime/backend/cuda/kernel.cuh"
+#include "runtime/backend/cuda/tuning.h"
 
-enum { MATMUL_WORKSPACE = 32 << 20, MATMUL_CACHE = 512 };
-
-/* What the choice of an algorithm depends on; compared as bytes. */
-struct matmul_key {
-    struct cuda_matmul_spec spec;
-    uint32_t align_a, align_b, align_c;
-    bool tf32, add;
-    size_t workspace;
-};
+enum { MATMUL_WORKSPACE = 32 << 20 };
 
 struct cuda_matmul {
     struct cuda_matmul_spec spec;
@@ -34,9 +29,12 @@ struct cuda_matmul {
 };
 
 static cublasLtHandle_t handle; /* of this process, never given back */
-static struct matmul_key cache_keys[MATMUL_CACHE];
-static cublasLtMatmulAlgo_t cache_algorithms[MATMUL_CACHE];
-static int cache_count;
+static struct tuning choices;
+static bool choices_read;
+static int64_t timed_products;
+static double timed_seconds;
+
+static_assert(sizeof(cublasLtMatmulAlgo_t) <= TUNING_ALGORITHM, "an algorithm fits its place");
 
 static enum status lt_status(cublasStatus_t status, const char *call)
 {
@@ -128,25 +126,67 @@ static enum status describe(struct cuda_matmul *m, bool allow_tf32)
     return STATUS_OK;
 }
 
-/* The largest power of two that divides an address, up to 256. */
+/* ---- choosing ---- */
+
+extern "C" enum status cuda_matmul_choices(struct tuning **of_process)
+{
+    *of_process = &choices;
+    if (choices_read) return STATUS_OK;
+    int device = 0;
+    int driver = 0;
+    cudaDeviceProp properties;
+    char identity[TUNING_IDENTITY];
+    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaGetDeviceProperties(&properties, device));
+    CUDA_TRY(cudaDriverGetVersion(&driver));
+    snprintf(identity, sizeof identity, "%s, driver %d, cuBLASLt %zu", properties.name, driver,
+             cublasLtGetVersion());
+    if (tuning_is_on()) TRY(tuning_open(&choices, identity));
+    choices_read = true;
+    return STATUS_OK;
+}
+
+extern "C" void cuda_matmul_timed(int64_t *products, double *seconds)
+{
+    *products = timed_products;
+    *seconds = timed_seconds;
+}
+
+/* The largest power of two that divides an address, up to what the plan aligns to. */
 static uint32_t alignment_of(const void *p)
 {
-    uint32_t alignment = 256;
+    uint32_t alignment = 64;
     while ((uintptr_t)p % alignment) {
         alignment /= 2;
     }
     return alignment;
 }
 
-static enum status ask_for_algorithm(struct cuda_matmul *m, const struct matmul_key *key,
-                                     cublasLtMatmulAlgo_t *algorithm)
+/* All that a choice depends on. */
+static void make_key(const struct cuda_matmul *m, const struct cuda_matmul_run *run,
+                     char key[TUNING_KEY])
+{
+    const struct cuda_matmul_spec *s = &m->spec;
+    snprintf(key, TUNING_KEY, "%lldx %lldx%lldx%lld %c%c %s>%s%s%s%s a%u,%u,%u w%zu",
+             (long long)s->batch, (long long)s->m, (long long)s->n, (long long)s->k,
+             s->transpose_a ? 't' : 'n', s->transpose_b ? 't' : 'n', dtype_name(s->dtype_ab),
+             dtype_name(s->dtype_c), run->tf32 && s->dtype_ab == DTYPE_F32 ? " tf32" : "",
+             s->bias ? " bias" : "", run->add ? " add" : "", alignment_of(run->a),
+             alignment_of(run->b), alignment_of(run->c), m->workspace);
+}
+
+/* Up to `most` algorithms, the library's favourite first. */
+static enum status ask(struct cuda_matmul *m, const struct cuda_matmul_run *run, int most,
+                       cublasLtMatmulHeuristicResult_t *found, int *count)
 {
     const struct cuda_matmul_spec *s = &m->spec;
     cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t found;
-    int count = 0;
-    uint32_t reductions =
-        CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    /* Partial sums in f32; where that is the type of the result it has another name too. */
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    if (s->dtype_c == DTYPE_F32) reductions |= CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    uint32_t align_a = alignment_of(run->a);
+    uint32_t align_b = alignment_of(run->b);
+    uint32_t align_c = alignment_of(run->c);
     LT_TRY(cublasLtMatmulPreferenceCreate(&preference));
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     const struct {
@@ -154,12 +194,12 @@ static enum status ask_for_algorithm(struct cuda_matmul *m, const struct matmul_
         const void *value;
         size_t size;
     } wishes[] = {
-        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &key->workspace, sizeof key->workspace},
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &m->workspace, sizeof m->workspace},
         {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &key->align_b, sizeof key->align_b},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &key->align_a, sizeof key->align_a},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &key->align_c, sizeof key->align_c},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &key->align_c, sizeof key->align_c},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &align_b, sizeof align_b},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &align_a, sizeof align_a},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &align_c, sizeof align_c},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &align_c, sizeof align_c},
     };
     for (size_t i = 0; i < sizeof wishes / sizeof wishes[0] && status == CUBLAS_STATUS_SUCCESS;
          i++) {
@@ -168,40 +208,54 @@ static enum status ask_for_algorithm(struct cuda_matmul *m, const struct matmul_
     }
     if (status == CUBLAS_STATUS_SUCCESS) {
         status = cublasLtMatmulAlgoGetHeuristic(handle, m->operation, m->b, m->a, m->c, m->c,
-                                                preference, 1, &found, &count);
+                                                preference, most, found, count);
     }
     cublasLtMatmulPreferenceDestroy(preference);
-    CHECK(status == CUBLAS_STATUS_SUCCESS && count > 0, STATUS_UNSUPPORTED,
+    CHECK(status == CUBLAS_STATUS_SUCCESS && *count > 0, STATUS_UNSUPPORTED,
           "cuBLASLt has no algorithm for %lld x [%lld,%lld] x [%lld,%lld], %s to %s: %s",
           (long long)s->batch, (long long)s->m, (long long)s->k, (long long)s->k, (long long)s->n,
           dtype_name(s->dtype_ab), dtype_name(s->dtype_c), cublasLtGetStatusString(status));
-    *algorithm = found.algo;
     return STATUS_OK;
+}
+
+/* Whether the choice, which may come from a file or another rank, can compute this product. */
+static bool recall(struct cuda_matmul *m, const struct tuning_choice *choice,
+                   cublasLtMatmulAlgo_t *algorithm)
+{
+    cublasLtMatmulHeuristicResult_t checked;
+    if (!choice) return false;
+    memcpy(algorithm, choice->algorithm, sizeof *algorithm);
+    return cublasLtMatmulAlgoCheck(handle, m->operation, m->b, m->a, m->c, m->c, algorithm,
+                                   &checked) == CUBLAS_STATUS_SUCCESS &&
+           checked.workspaceSize <= m->workspace;
+}
+
+static enum status keep(const char *key, const cublasLtMatmulAlgo_t *algorithm, double microseconds)
+{
+    struct tuning_choice choice;
+    memset(&choice, 0, sizeof choice);
+    snprintf(choice.key, sizeof choice.key, "%s", key);
+    memcpy(choice.algorithm, algorithm, sizeof *algorithm);
+    choice.microseconds = microseconds;
+    return tuning_put(&choices, &choice);
 }
 
 /* Equal products ask once: the library's answer takes longer than small products. */
 static enum status choose(struct cuda_matmul *m, const struct cuda_matmul_run *run)
 {
-    struct matmul_key key;
-    memset(&key, 0, sizeof key);
-    memcpy(&key.spec, &m->spec, sizeof key.spec);
-    key.align_a = alignment_of(run->a);
-    key.align_b = alignment_of(run->b);
-    key.align_c = alignment_of(run->c);
-    key.tf32 = run->tf32 && m->spec.dtype_ab == DTYPE_F32;
-    key.add = run->add;
-    key.workspace = m->workspace;
-    for (int i = 0; i < cache_count; i++) {
-        if (memcmp(&cache_keys[i], &key, sizeof key) != 0) continue;
-        m->algorithm[run->add] = cache_algorithms[i];
-        m->chosen[run->add] = true;
-        return STATUS_OK;
+    char key[TUNING_KEY];
+    struct tuning *of_process = NULL;
+    cublasLtMatmulAlgo_t *algorithm = &m->algorithm[run->add];
+    TRY(cuda_matmul_choices(&of_process));
+    make_key(m, run, key);
+    if (!recall(m, tuning_find(of_process, key), algorithm)) {
+        cublasLtMatmulHeuristicResult_t found;
+        int count = 0;
+        TRY(ask(m, run, 1, &found, &count));
+        *algorithm = found.algo;
+        TRY(keep(key, algorithm, 0.0));
     }
-    TRY(ask_for_algorithm(m, &key, &m->algorithm[run->add]));
     m->chosen[run->add] = true;
-    if (cache_count == MATMUL_CACHE) return STATUS_OK;
-    memcpy(&cache_keys[cache_count], &key, sizeof key);
-    cache_algorithms[cache_count++] = m->algorithm[run->add];
     return STATUS_OK;
 }
 
@@ -224,18 +278,137 @@ static enum status set_bias(struct cuda_matmul *m, const struct cuda_matmul_run 
     return STATUS_OK;
 }
 
-extern "C" enum status cuda_matmul_run(struct cuda_matmul *m, const struct cuda_matmul_run *run)
+static cublasStatus_t launch(struct cuda_matmul *m, const struct cuda_matmul_run *run,
+                             const cublasLtMatmulAlgo_t *algorithm)
 {
-    const struct cuda_matmul_spec *s = &m->spec;
-    if (s->batch * s->m * s->n == 0) return STATUS_OK;
-    if (!m->ready) TRY(describe(m, run->tf32));
-    if (s->bias) TRY(set_bias(m, run));
-    if (!m->chosen[run->add]) TRY(choose(m, run));
     const float one = 1.0f;
     const float beta = run->add ? 1.0f : 0.0f;
-    void *workspace = (char *)run->scratch + m->bias_bytes;
-    LT_TRY(cublasLtMatmul(handle, m->operation, &one, run->b, m->b, run->a, m->a, &beta, run->c,
-                          m->c, run->c, m->c, &m->algorithm[run->add], workspace, m->workspace,
-                          run->stream));
+    return cublasLtMatmul(handle, m->operation, &one, run->b, m->b, run->a, m->a, &beta, run->c,
+                          m->c, run->c, m->c, algorithm, (char *)run->scratch + m->bias_bytes,
+                          m->workspace, run->stream);
+}
+
+static bool is_empty(const struct cuda_matmul *m)
+{
+    return m->spec.batch * m->spec.m * m->spec.n == 0;
+}
+
+extern "C" enum status cuda_matmul_run(struct cuda_matmul *m, const struct cuda_matmul_run *run)
+{
+    if (is_empty(m)) return STATUS_OK;
+    if (!m->ready) TRY(describe(m, run->tf32));
+    if (m->spec.bias) TRY(set_bias(m, run));
+    if (!m->chosen[run->add]) TRY(choose(m, run));
+    LT_TRY(launch(m, run, &m->algorithm[run->add]));
+    return STATUS_OK;
+}
+
+/* ---- timing ---- */
+
+enum { CANDIDATES = 16, ROUNDS = 3, MOST_REPEATS = 20 };
+
+/* What a time must be below of the first candidate's to be chosen: less is noise. */
+#define CLEARLY_FASTER      0.98
+#define WANTED_MICROSECONDS 300.0 /* of repeats that are timed together */
+
+struct stopwatch {
+    cudaEvent_t begin, end;
+};
+
+/* *microseconds of one product, infinite when the algorithm fails. */
+static enum status time_algorithm(struct cuda_matmul *m, const struct cuda_matmul_run *run,
+                                  const cublasLtMatmulAlgo_t *algorithm, int repeats,
+                                  const struct stopwatch *watch, double *microseconds)
+{
+    float milliseconds = 0.0f;
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    CUDA_TRY(cudaEventRecord(watch->begin, run->stream));
+    for (int i = 0; i < repeats && status == CUBLAS_STATUS_SUCCESS; i++) {
+        status = launch(m, run, algorithm);
+    }
+    CUDA_TRY(cudaEventRecord(watch->end, run->stream));
+    CUDA_TRY(cudaEventSynchronize(watch->end));
+    CUDA_TRY(cudaEventElapsedTime(&milliseconds, watch->begin, watch->end));
+    *microseconds =
+        status == CUBLAS_STATUS_SUCCESS ? 1e3 * (double)milliseconds / repeats : INFINITY;
+    return STATUS_OK;
+}
+
+/* The fastest of `count`: each is run once to load it, then in turns, of which its shortest counts.
+ * What took twice as long as another by then is not looked at any further. */
+static enum status find_fastest(struct cuda_matmul *m, const struct cuda_matmul_run *run,
+                                const cublasLtMatmulHeuristicResult_t *found, int count,
+                                const struct stopwatch *watch, int *fastest, double *microseconds)
+{
+    double best[CANDIDATES];
+    double first = INFINITY;
+    for (int i = 0; i < count; i++) {
+        TRY(time_algorithm(m, run, &found[i].algo, 1, watch, &best[i]));
+        TRY(time_algorithm(m, run, &found[i].algo, 1, watch, &best[i]));
+        if (best[i] < first) first = best[i];
+    }
+    double repeats = WANTED_MICROSECONDS / (first > 1.0 ? first : 1.0);
+    int times = repeats < 1 ? 1 : repeats > MOST_REPEATS ? MOST_REPEATS : (int)repeats;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < count; i++) {
+            double now = 0.0;
+            if (best[i] > 2.0 * first) continue;
+            TRY(time_algorithm(m, run, &found[i].algo, times, watch, &now));
+            if (round == 0 || now < best[i]) best[i] = now;
+        }
+    }
+    *fastest = 0;
+    for (int i = 1; i < count; i++) {
+        if (best[i] < best[*fastest] && best[i] < CLEARLY_FASTER * best[0]) *fastest = i;
+    }
+    *microseconds = best[*fastest];
+    return STATUS_OK;
+}
+
+static enum status choose_by_time(struct cuda_matmul *m, const struct cuda_matmul_run *run,
+                                  const char *key)
+{
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    struct stopwatch watch = {};
+    int count = 0;
+    int fastest = 0;
+    double microseconds = 0.0;
+    TRY(ask(m, run, CANDIDATES, found, &count));
+    CUDA_TRY(cudaEventCreateWithFlags(&watch.begin, 0));
+    enum status status =
+        cuda_status(cudaEventCreateWithFlags(&watch.end, 0), "cudaEventCreateWithFlags");
+    if (status == STATUS_OK) {
+        status = find_fastest(m, run, found, count, &watch, &fastest, &microseconds);
+    }
+    cudaEventDestroy(watch.begin);
+    if (watch.end) cudaEventDestroy(watch.end);
+    TRY(status);
+    CHECK(microseconds < INFINITY, STATUS_INTERNAL, "cuBLASLt: every algorithm for %s fails", key);
+    return keep(key, &found[fastest].algo, microseconds > 0 ? microseconds : 1e-3);
+}
+
+static double now_in_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+extern "C" enum status cuda_matmul_tune(struct cuda_matmul *m, const struct cuda_matmul_run *run)
+{
+    char key[TUNING_KEY];
+    struct tuning *of_process = NULL;
+    cublasLtMatmulAlgo_t algorithm;
+    if (is_empty(m)) return STATUS_OK;
+    if (!m->ready) TRY(describe(m, run->tf32));
+    if (m->spec.bias) TRY(set_bias(m, run));
+    TRY(cuda_matmul_choices(&of_process));
+    make_key(m, run, key);
+    const struct tuning_choice *known = tuning_find(of_process, key);
+    if (known && known->microseconds > 0 && recall(m, known, &algorithm)) return STATUS_OK;
+    double begin = now_in_seconds();
+    TRY(choose_by_time(m, run, key));
+    timed_products++;
+    timed_seconds += now_in_seconds() - begin;
     return STATUS_OK;
 }

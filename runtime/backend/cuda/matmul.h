@@ -1,10 +1,11 @@
 /*
  * Matrix products on cuBLASLt: c[M,N] = a[M,K] b[K,N] (+ bias[N]) (+ c), row-major, batched or not.
  *
- * f32 and bf16 operands accumulate in f32. The library's descriptors and its choice of an algorithm
- * are made at the first run, when the alignment of the pointers is known, and kept for the product;
- * equal products ask once. Reductions that depend on the order of arrival are excluded, so results
- * are the same bits every time.
+ * f32 and bf16 operands accumulate in f32. Descriptors are made at the first run, when the
+ * alignment of the pointers is known. The algorithm is the one that timing chose (cuda_matmul_tune,
+ * kept on disk, see tuning.h), and without it the library's first choice. Reductions that depend on
+ * the order of arrival are excluded, so results are the same bits every time that the choice is the
+ * same.
  *
  * GELU is not an epilogue here: the library's is the tanh form, ours is exact.
  */
@@ -51,6 +52,21 @@ struct cuda_matmul_run {
     struct CUstream_st *stream;
 };
 enum status cuda_matmul_run(struct cuda_matmul *matmul, const struct cuda_matmul_run *run);
+
+/*
+ * Chooses the algorithm for such a run by time, unless that is known. Overwrites c and the scratch;
+ * not while a graph is recorded. Errors: as cuda_matmul_run.
+ */
+enum status cuda_matmul_tune(struct cuda_matmul *matmul, const struct cuda_matmul_run *run);
+
+struct tuning;
+
+/* The choices of this process, read from disk at the first call. Errors: STATUS_INTERNAL,
+ * STATUS_NO_MEMORY. */
+enum status cuda_matmul_choices(struct tuning **choices);
+
+/* Products that this process has timed, and the seconds that it took. */
+void cuda_matmul_timed(int64_t *products, double *seconds);
 
 #ifdef __cplusplus
 }

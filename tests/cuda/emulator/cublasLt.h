@@ -42,12 +42,18 @@ typedef struct emulated_lt_layout *cublasLtMatrixLayout_t;
 typedef struct emulated_lt_preference *cublasLtMatmulPreference_t;
 typedef struct {
     uint32_t align[3]; /* that the choice was made for */
-    size_t workspace;
+    uint32_t number;   /* below EMULATED_LT_ALGORITHMS: each adds in another order */
+    uint64_t workspace;
+    uint64_t unused[5];
 } cublasLtMatmulAlgo_t;
+enum { EMULATED_LT_ALGORITHMS = 3 };
 typedef struct {
     cublasLtMatmulAlgo_t algo;
+    size_t workspaceSize;
+    cublasStatus_t state;
 } cublasLtMatmulHeuristicResult_t;
 
+size_t cublasLtGetVersion(void);
 const char *cublasLtGetStatusString(cublasStatus_t status);
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle);
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *operation,
@@ -73,6 +79,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int requested,
                                               cublasLtMatmulHeuristicResult_t *results, int *count);
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algo,
+                                       cublasLtMatmulHeuristicResult_t *result);
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
                               const void *alpha, const void *a, cublasLtMatrixLayout_t a_layout,
                               const void *b, cublasLtMatrixLayout_t b_layout, const void *beta,

@@ -412,6 +412,9 @@ bool emulated_is_capturing(void);
 /* An environment variable. "R:VALUE" is VALUE on rank R, and NULL on the others. */
 const char *emulated_setting(const char *name);
 
+/* Lets the clock of events jump ahead. */
+void emulated_delay(double seconds);
+
 /* The dynamic shared memory of the running block. */
 void *emulated_shared(void);
 

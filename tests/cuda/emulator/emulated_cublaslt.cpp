@@ -1,7 +1,9 @@
 /*
  * Products of the emulated cuBLASLt. It refuses what the library would: operands whose shapes do
  * not fit, pointers that are less aligned than the algorithm was chosen for. It spoils the
- * workspace. f32 sums run over k in four lanes, so that a compiler can vectorise them.
+ * workspace. f32 sums run over k in eight lanes, so that a compiler can vectorise them. There are
+ * several algorithms, which add the lanes in other orders; WEFT_EMULATED_FASTEST is the number of
+ * the one that takes no time.
  */
 #include "tests/cuda/emulator/cublasLt.h"
 
@@ -29,6 +31,11 @@ struct emulated_lt_layout {
 struct emulated_lt_preference {
     cublasLtMatmulAlgo_t algo;
 };
+
+size_t cublasLtGetVersion(void)
+{
+    return 130000;
+}
 
 const char *cublasLtGetStatusString(cublasStatus_t status)
 {
@@ -108,7 +115,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
 {
-    *preference = new emulated_lt_preference{{{256, 256, 256}, 0}};
+    *preference = new emulated_lt_preference{{{256, 256, 256}, 0, 0, {}}};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -162,8 +169,29 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
     (void)handle;
     (void)c;
     if (requested < 1 || !fits(operation, a, b, d)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    results[0].algo = preference->algo;
-    *count = 1;
+    for (*count = 0; *count < requested && *count < EMULATED_LT_ALGORITHMS; ++*count) {
+        results[*count].algo = preference->algo;
+        results[*count].algo.number = (uint32_t)*count;
+        results[*count].workspaceSize = preference->algo.workspace;
+        results[*count].state = CUBLAS_STATUS_SUCCESS;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algo,
+                                       cublasLtMatmulHeuristicResult_t *result)
+{
+    (void)handle;
+    (void)c;
+    if (algo->number >= EMULATED_LT_ALGORITHMS || !fits(operation, a, b, d)) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    result->algo = *algo;
+    result->workspaceSize = algo->workspace;
+    result->state = CUBLAS_STATUS_SUCCESS;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -197,7 +225,7 @@ static std::vector<float> rows_of(const void *x, const struct emulated_lt_layout
     return out;
 }
 
-static float dot(const float *a, const float *b, int64_t depth)
+static float dot(const float *a, const float *b, int64_t depth, uint32_t algorithm)
 {
     float lanes[8] = {};
     int64_t i = 0;
@@ -209,11 +237,18 @@ static float dot(const float *a, const float *b, int64_t depth)
     for (; i < depth; i++) {
         lanes[0] += a[i] * b[i];
     }
+    if (algorithm > 0) {
+        float sum = 0.0f;
+        for (int l = 0; l < 8; l++) {
+            sum += lanes[(l + algorithm) % 8];
+        }
+        return sum;
+    }
     return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) +
            ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
 }
 
-static void multiply(const struct emulated_lt_operation &o, const void *a,
+static void multiply(const struct emulated_lt_operation &o, uint32_t algorithm, const void *a,
                      const struct emulated_lt_layout &la, const void *b,
                      const struct emulated_lt_layout &lb, float beta, void *d,
                      const struct emulated_lt_layout &ld)
@@ -226,7 +261,8 @@ static void multiply(const struct emulated_lt_operation &o, const void *a,
         for (int64_t n = 0; n < (int64_t)ld.columns; n++) {
             for (int64_t m = 0; m < (int64_t)ld.rows; m++) {
                 int64_t at = batch * ld.stride + n * ld.ld + m;
-                float sum = dot(&rows[(size_t)(m * depth)], &columns[(size_t)(n * depth)], depth);
+                float sum = dot(&rows[(size_t)(m * depth)], &columns[(size_t)(n * depth)], depth,
+                                algorithm);
                 if (beta != 0.0f) sum += beta * load(d, ld.type, at);
                 /* The bias has the type of the result. */
                 if (o.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += load(o.bias, ld.type, m);
@@ -260,8 +296,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     struct emulated_lt_layout lb = *b_layout;
     struct emulated_lt_layout ld = *d_layout;
     float scale = *(const float *)beta;
+    uint32_t number = algo->number;
+    const char *fastest = getenv("WEFT_EMULATED_FASTEST");
+    bool is_slow = number != (fastest ? (uint32_t)atoi(fastest) : 0);
     emulated_submit(stream, [=]() {
-        multiply(o, a, la, b, lb, scale, d, ld);
+        multiply(o, number, a, la, b, lb, scale, d, ld);
+        if (is_slow) emulated_delay(1.0);
         memset(workspace, 0xFF, workspace_bytes < 4096 ? workspace_bytes : 4096);
     });
     return CUBLAS_STATUS_SUCCESS;

@@ -457,13 +457,20 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
     return cudaSuccess;
 }
 
+static double delayed;
+
+void emulated_delay(double seconds)
+{
+    delayed += seconds;
+}
+
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     uint64_t number = d.capturing ? 0 : ++event->asked;
     return emulated_submit(stream, [=]() {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
-        event->time = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+        event->time = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec + delayed;
         if (number > event->reached) event->reached = number;
     });
 }
