@@ -25,7 +25,14 @@ static const char usage[] =
     "      --set KEY=VALUE     override one value of the config, such as tokenizer.path\n"
     "      --batch N           pictures, texts or pairs at a time (8)\n";
 
-enum { OPTION_EMA = 256, OPTION_DEVICE, OPTION_SET, OPTION_BATCH, DEFAULT_BATCH = 8, MAX_BATCH = 4096 };
+enum {
+    OPTION_EMA = 256,
+    OPTION_DEVICE,
+    OPTION_SET,
+    OPTION_BATCH,
+    DEFAULT_BATCH = 8,
+    MAX_BATCH = 4096
+};
 
 static const struct option long_options[] = {
     {"checkpoint", required_argument, NULL, 'c'},

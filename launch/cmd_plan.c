@@ -17,6 +17,9 @@ static const char usage[] =
     "\n"
     "      --ranks N           plan for one rank of N (1)\n"
     "      --threads N         threads of a rank (those of one rank alone here)\n"
+    "      --device KIND       cpu or cuda (train.device); the GPU need not be there, and no time "
+    "is\n"
+    "                          estimated for it\n"
     "      --set KEY=VALUE     override one value; may be given several times\n"
     "      --no-probe          do not measure this machine: no estimate of time\n"
     "      --detail            also every parameter, and every planned op with its memory\n"
@@ -27,6 +30,7 @@ enum { MOST = 1000000 }; /* ranks, threads */
 enum {
     OPTION_RANKS = 256,
     OPTION_THREADS,
+    OPTION_DEVICE,
     OPTION_SET,
     OPTION_NO_PROBE,
     OPTION_DETAIL,
@@ -36,6 +40,7 @@ enum {
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, OPTION_RANKS},
     {"threads", required_argument, NULL, OPTION_THREADS},
+    {"device", required_argument, NULL, OPTION_DEVICE},
     {"set", required_argument, NULL, OPTION_SET},
     {"no-probe", no_argument, NULL, OPTION_NO_PROBE},
     {"detail", no_argument, NULL, OPTION_DETAIL},
@@ -64,6 +69,9 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             break;
         case OPTION_THREADS:
             ok = command_count("plan", "threads", optarg, MOST, &arguments->threads);
+            break;
+        case OPTION_DEVICE:
+            overrides_add_text(&arguments->overrides, "train.device", optarg);
             break;
         case OPTION_SET:
             overrides_add(&arguments->overrides, "%s", optarg);
@@ -105,7 +113,8 @@ static enum status show(struct arguments *arguments, struct train_config *values
     TRY(config_read(&train_table, arguments->config, arguments->overrides.items,
                     arguments->overrides.count, values, config));
     TRY(train_plan_init(plan, values, *config, arguments->ranks, arguments->threads));
-    if (!arguments->no_probe) TRY(train_plan_probe(plan));
+    bool on_cpu = values->train.device == DEVICE_CPU;
+    if (!arguments->no_probe && on_cpu) TRY(train_plan_probe(plan));
     (arguments->json ? train_plan_print_json : train_plan_print)(plan, stdout, arguments->detail);
     return train_plan_check(plan);
 }

@@ -32,6 +32,7 @@ static enum status end(const struct eval_model *model, struct eval_pass *pass,
     const struct executor_options options = {.plan = {.num_threads = model->num_threads},
                                              .device = device,
                                              .tf32 = model->values->train.tf32,
+                                             .batch = pass->step.batch,
                                              .seed = (uint64_t)model->values->train.seed,
                                              .parameters =
                                                  device == DEVICE_CPU ? model->parameters : NULL};

@@ -142,6 +142,15 @@ enum status train_batch_divide(const struct batch_config *batch, struct config *
     return STATUS_OK;
 }
 
+size_t train_optimizer_bytes(const struct train_config *values, const struct graph *graph,
+                             int ranks)
+{
+    int64_t slices = values->optimizer.shard ? ranks : 1;
+    int64_t bytes = graph_flat_elements(graph) * (int64_t)sizeof(float);
+    int64_t vectors = values->optimizer.ema_decay > 0 ? 3 : 2;
+    return (size_t)(vectors * ((bytes + slices - 1) / slices));
+}
+
 struct step_options train_step_options(const struct train_config *values, int64_t micro, int ranks)
 {
     return (struct step_options){.config = &values->objectives,

@@ -69,6 +69,10 @@ enum status train_config_check(const struct train_config *values, struct config 
 enum status train_batch_divide(const struct batch_config *batch, struct config *config, int ranks,
                                int64_t *micro, int64_t *accumulate);
 
+/* Bytes of a rank's moments and moving average. */
+size_t train_optimizer_bytes(const struct train_config *values, const struct graph *graph,
+                             int ranks);
+
 /* How the training step of `micro` samples a rank is recorded, and how it is planned for ranks of
  * `num_threads`. Borrows from `values`. */
 struct step_options train_step_options(const struct train_config *values, int64_t micro, int ranks);

@@ -40,6 +40,10 @@ static void count_memory(struct train_plan *p)
     for (int i = 0; i < TRAIN_MEMORY_COUNT; i++) {
         p->peak += memory[i];
     }
+    if (values->train.device == DEVICE_CUDA) {
+        p->host = memory[TRAIN_MEMORY_QUEUE] + memory[TRAIN_MEMORY_LOADER];
+        p->peak -= p->host;
+    }
     int64_t vectors = 3 + (values->optimizer.ema_decay > 0);
     p->staging = vectors * ((flat_bytes(p) + p->ranks - 1) / p->ranks);
 }
@@ -76,7 +80,8 @@ enum status train_plan_init(struct train_plan *p, const struct train_config *val
     const struct plan_options options =
         train_plan_options(values, p->accumulate, ranks, num_threads);
     TRY(step_init(&p->step, &step));
-    TRY(plan_create(&p->plan, p->step.graph, &options, &cpu_plan_backend));
+    TRY(executor_plan_backend(values->train.device, &p->backend));
+    TRY(plan_create(&p->plan, p->step.graph, &options, p->backend));
     count_memory(p);
     count_communication(p);
     return STATUS_OK;
@@ -92,7 +97,7 @@ enum status train_plan_check(const struct train_plan *p)
 
 void train_plan_fini(struct train_plan *p)
 {
-    plan_destroy(&p->plan, &cpu_plan_backend);
+    if (p->plan) plan_destroy(&p->plan, p->backend);
     step_fini(&p->step);
 }
 

@@ -31,10 +31,12 @@ struct train_plan {
     int64_t micro;
     int64_t accumulate;
     struct step step;
+    const struct plan_backend *backend;
     struct plan *plan;
     int64_t memory[TRAIN_MEMORY_COUNT]; /* bytes of a rank */
-    int64_t peak;                       /* their sum */
-    int64_t staging;                    /* at most, while a checkpoint is written behind */
+    int64_t peak;    /* their sum; with a GPU that of its memory, without `host` */
+    int64_t host;    /* with a GPU: of them, what lies in the host's memory */
+    int64_t staging; /* at most, while a checkpoint is written behind */
 
     /* Of a rank and an update: handed to other ranks. */
     double gradient_bytes;
@@ -49,8 +51,9 @@ struct train_plan {
 
 /*
  * Plans the step of `values` (borrowed, with its config for messages) on `ranks` ranks of
- * `num_threads`. Reserves no memory of the step. Not collective; release with train_plan_fini, also
- * after a failure. Errors: those of train_batch_divide, step_init and plan_create.
+ * `num_threads`, or on a GPU each (train.device), which need not be there. Reserves no memory of
+ * the step. Not collective; release with train_plan_fini, also after a failure. Errors: those of
+ * train_batch_divide, step_init and plan_create.
  */
 enum status train_plan_init(struct train_plan *plan, const struct train_config *values,
                             struct config *config, int ranks, int num_threads);

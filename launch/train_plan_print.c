@@ -119,14 +119,21 @@ static void print_modules(const struct graph *graph, FILE *file)
 
 static void print_memory(const struct train_plan *p, FILE *file)
 {
-    fprintf(file, "memory of a rank (MiB)\n");
+    bool on_gpu = p->values->train.device == DEVICE_CUDA;
+    fprintf(file, on_gpu ? "memory of a rank's GPU (MiB)\n" : "memory of a rank (MiB)\n");
     for (int i = 0; i < TRAIN_MEMORY_COUNT; i++) {
-        if (p->memory[i] == 0) continue;
+        bool of_host = i == TRAIN_MEMORY_QUEUE || i == TRAIN_MEMORY_LOADER;
+        if (p->memory[i] == 0 || (on_gpu && of_host)) continue;
         fprintf(file, "  %-14s %12.1f   %s\n", memory_names[i], (double)p->memory[i] / (1 << 20),
                 memory_helps[i]);
     }
-    fprintf(file, "  %-14s %12.1f   %.2f GB; libraries and MPI come on top\n", "peak",
-            (double)p->peak / (1 << 20), (double)p->peak * 1e-9);
+    fprintf(file, "  %-14s %12.1f   %.2f GB; %s come on top\n", "peak", (double)p->peak / (1 << 20),
+            (double)p->peak * 1e-9,
+            on_gpu ? "the driver's and libraries' own" : "libraries and MPI");
+    if (on_gpu) {
+        fprintf(file, "  %-14s %12.1f   beside it: batches made ahead, and what is known of them\n",
+                "host", (double)p->host / (1 << 20));
+    }
     fprintf(file,
             "  %-14s %12.1f   at most, where a checkpoint is still being written when the next "
             "update is due\n",
@@ -208,9 +215,10 @@ static void print_parameters(const struct train_plan *p, FILE *file)
 void train_plan_print(const struct train_plan *p, FILE *file, bool detail)
 {
     fprintf(file,
-            "%s, %s; batch %" PRId64 " = %d ranks x %" PRId64 " x %" PRId64 "; %d planned ops\n",
+            "%s, %s%s; batch %" PRId64 " = %d ranks x %" PRId64 " x %" PRId64 "; %d planned ops\n",
             p->values->model.table->name, p->values->train.precision == TRAIN_BF16 ? "bf16" : "f32",
-            p->values->batch.global, p->ranks, p->micro, p->accumulate, p->plan->num_steps);
+            p->values->train.device == DEVICE_CUDA ? " on GPUs" : "", p->values->batch.global,
+            p->ranks, p->micro, p->accumulate, p->plan->num_steps);
     print_modules(p->step.graph, file);
     print_memory(p, file);
     print_work(p, file);
@@ -264,6 +272,7 @@ void train_plan_print_json(const struct train_plan *p, FILE *file, bool detail)
     for (int i = 0; i < TRAIN_MEMORY_COUNT; i++) {
         fprintf(file, "\"%s\":%" PRId64 ",", memory_names[i], p->memory[i]);
     }
+    if (p->values->train.device == DEVICE_CUDA) fprintf(file, "\"host\":%" PRId64 ",", p->host);
     fprintf(file, "\"peak\":%" PRId64 ",\"checkpoint_staging\":%" PRId64 "},\n", p->peak,
             p->staging);
     fprintf(file, "\"communication\":{\"gradients\":%.0f,\"parameters\":%.0f,\"step\":%.0f},\n",

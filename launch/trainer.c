@@ -130,6 +130,8 @@ static enum status build_model(struct trainer *t)
     TRY(step_init(&t->step, &options));
     tell_unused(t);
     const struct executor_options executor = {
+        .batch = t->micro,
+        .reserve = train_optimizer_bytes(&t->values, t->step.graph, t->comm->size),
         .plan =
             train_plan_options(&t->values, t->accumulate, t->comm->size, t->threads.num_threads),
         .profile = t->options.profile,

@@ -99,19 +99,33 @@ enum status device_bind(enum device_kind device, struct comm *comm, char text[DE
 #endif
 }
 
-static enum status choose_backend(struct executor *e)
+static enum status find_backend(enum device_kind device, const struct backend **backend)
 {
-    if (e->options.device == DEVICE_CPU) {
-        e->backend = &cpu_backend;
-        return STATUS_OK;
-    }
+    *backend = &cpu_backend;
+    if (device == DEVICE_CPU) return STATUS_OK;
 #if defined(WEFT_CUDA)
-    TRY(cuda_bind(e->options.comm, false));
-    e->backend = &cuda_backend;
+    *backend = &cuda_backend;
     return STATUS_OK;
 #else
     return no_cuda();
 #endif
+}
+
+static enum status choose_backend(struct executor *e)
+{
+    TRY(find_backend(e->options.device, &e->backend));
+#if defined(WEFT_CUDA)
+    if (e->options.device == DEVICE_CUDA) TRY(cuda_bind(e->options.comm, false));
+#endif
+    return STATUS_OK;
+}
+
+enum status executor_plan_backend(enum device_kind device, const struct plan_backend **backend)
+{
+    const struct backend *found = NULL;
+    TRY(find_backend(device, &found));
+    *backend = &found->plan;
+    return STATUS_OK;
 }
 
 static enum status executor_build(struct executor *e)

@@ -48,6 +48,9 @@ struct executor_options {
      * aligned. NULL: owned here. */
     float *parameters;
     float *gradients;
+    /* CUDA: for the check that all fits in its memory, and the message when it does not. */
+    int64_t batch;  /* samples of the step; 0: not known */
+    size_t reserve; /* bytes that the caller will allocate beside the executor */
 };
 
 /* Collective when there is a comm. The graph is borrowed. Errors: the plan's, out of memory. */
@@ -129,6 +132,10 @@ void executor_print_profile(const struct executor *executor, FILE *file);
 
 /* The CPU's part of planning, for plans without an executor. */
 extern const struct plan_backend cpu_plan_backend;
+
+/* The same of any device, which need not be there. Errors: STATUS_UNSUPPORTED in a build without
+ * it. */
+enum status executor_plan_backend(enum device_kind device, const struct plan_backend **backend);
 
 #ifdef __cplusplus
 }

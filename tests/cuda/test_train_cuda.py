@@ -57,7 +57,7 @@ refused("no driver", "no NVIDIA driver on this machine", {"WEFT_EMULATED_DRIVER"
 refused("an old driver", "speaks CUDA 12.4, older than the 13.0", {"WEFT_EMULATED_DRIVER": "12040"})
 refused("no GPU", "no GPU is visible to this process", {"WEFT_EMULATED_DEVICES": "0"})
 refused("no bf16", "compute capability 7.5; bf16 needs 8.0", {"WEFT_EMULATED_CAPABILITY": "75"})
-refused("out of memory", "% of this micro-batch would fit", {"WEFT_EMULATED_MEMORY": "1"})
+refused("out of memory", "not one of its 4 samples would fit", {"WEFT_EMULATED_MEMORY": "1"})
 # The program itself: built without CUDA, or with it on a machine without a GPU.
 if os.path.exists("/dev/nvidia0"):
     place.skip("the program without a GPU", "this machine has one")

@@ -90,9 +90,10 @@ refused("two ranks on a GPU", ["ranks 0 and 1 on", "have the same GPU", "--gpus-
 refused("fewer GPUs than ranks", ["shows its ranks 2 GPUs, but has 3 ranks"], {"WEFT_EMULATED_DEVICES": "2"}, 3)
 refused("another NCCL", ["has NCCL 2.28.9, and rank 1 on", "LD_LIBRARY_PATH"], {"WEFT_EMULATED_NCCL": "1:22105"}, 2)
 refused("no bf16 on one rank", ["rank 1", "compute capability 7.5"], {"WEFT_EMULATED_CAPABILITY": "1:75"}, 2)
-refused("out of memory on one rank", ["of this micro-batch would fit"], {"WEFT_EMULATED_MEMORY": "1:1"}, 2)
+refused("out of memory on one rank", ["not one of its 3 samples would fit"], {"WEFT_EMULATED_MEMORY": "1:1"}, 2)
 
-result = place.finish(started(2, "apart", SMALL, {"WEFT_EMULATED_DEVICES": "1", "WEFT_EMULATED_UUID": "1:3"}))
+result = place.finish(started(2, "apart", {**SMALL, "train.steps": 1},
+                              {"WEFT_EMULATED_DEVICES": "1", "WEFT_EMULATED_UUID": "1:3"}))
 place.case(result.code == 0, "a GPU of its own for each rank", result.said)
 
 trained("cuda", 2, "base", {**SMALL, "train.steps": 1})

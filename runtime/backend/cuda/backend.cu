@@ -108,12 +108,29 @@ static void cuda_release_kernel(struct kernel *kernel)
 
 /* ---- memory ---- */
 
+/* What would fit, into `text`: memory grows with the samples, but for what does not. */
+static void describe_room(const struct executor *e, size_t room, size_t with_batch, char *text,
+                          size_t size)
+{
+    double share = (double)room / (double)with_batch;
+    int64_t samples = (int64_t)(share * (double)e->options.batch);
+    if (samples > 0) {
+        snprintf(text, size, "about %lld of its %lld samples would fit (batch.micro)",
+                 (long long)samples, (long long)e->options.batch);
+    } else if (e->options.batch > 0) {
+        snprintf(text, size, "not one of its %lld samples would fit", (long long)e->options.batch);
+    } else {
+        snprintf(text, size, "about %d %% of this micro-batch would fit", (int)(100.0 * share));
+    }
+}
+
 /* The plan's figure against what is free, before anything is allocated. */
 static enum status check_fits(const struct executor *e)
 {
-    size_t need = 0;
+    size_t need = e->options.reserve;
     size_t free_bytes = 0;
     size_t total_bytes = 0;
+    char fits[96];
     for (int c = 0; c < PLAN_CLASS_COUNT; c++) {
         bool borrowed = (c == PLAN_CLASS_PARAMETER && e->options.parameters) ||
                         (c == PLAN_CLASS_GRADIENT && e->options.gradients);
@@ -124,16 +141,14 @@ static enum status check_fits(const struct executor *e)
     size_t with_batch =
         e->plan->class_bytes[PLAN_CLASS_STEP] + e->plan->class_bytes[PLAN_CLASS_INPUT];
     size_t fixed = need - with_batch;
-    int fits =
-        free_bytes > fixed ? (int)(100.0 * (double)(free_bytes - fixed) / (double)with_batch) : 0;
+    describe_room(e, free_bytes > fixed ? free_bytes - fixed : 0, with_batch, fits, sizeof fits);
     const double gib = 1.0 / (1 << 30);
-    return status_fail(
-        STATUS_NO_MEMORY,
-        "the step needs %.3f GiB of GPU memory (%.3f for activations and inputs) and "
-        "%.3f of %.3f GiB are free; about %d %% of this micro-batch would fit (see "
-        "weft plan, and train.recompute)",
-        (double)need * gib, (double)with_batch * gib, (double)free_bytes * gib,
-        (double)total_bytes * gib, fits);
+    return status_fail(STATUS_NO_MEMORY,
+                       "the step needs %.3f GiB of GPU memory (%.3f for activations and inputs) "
+                       "and %.3f of %.3f GiB are free; %s; see weft plan --device cuda, and "
+                       "train.recompute",
+                       (double)need * gib, (double)with_batch * gib, (double)free_bytes * gib,
+                       (double)total_bytes * gib, fits);
 }
 
 static enum status device_memory(void **memory, size_t bytes, const char *what)
