@@ -34,7 +34,7 @@ static void resolve(struct executor *e)
         for (int k = 0; k < num_inputs; k++) {
             step->kernel.in[k] = executor_value_address(e, step->in[k]);
         }
-        for (int k = 0; step->node && k < step->node->num_outputs; k++) {
+        for (int k = 0; k < step_num_outputs(step); k++) {
             step->kernel.out[k] = executor_value_address(e, step->out[k]);
         }
         if (step->scratch >= 0) {

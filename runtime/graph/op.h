@@ -89,6 +89,8 @@ struct kernel {
         *epilogue;    /* a consumer computed by this kernel, see op.fuses; NULL for none */
     bool adds;        /* the epilogue is a sum: out[0] holds the other summand at the start */
     bool accumulates; /* out[0] is a slot of the gradient vector, see OP_ACCUMULATES */
+    bool sums;        /* out[num_outputs], f32, receives the sums of out[0] over all dimensions but
+                         the last: see plan_backend.sums */
     int num_threads;
     void *in[OP_MAX_INPUTS];
     void *out[NODE_MAX_OUTPUTS];

@@ -59,6 +59,11 @@ bool step_is_view(const struct plan_step *step)
     return step->node && (step->node->op->flags & OP_VIEW);
 }
 
+int step_num_outputs(const struct plan_step *step)
+{
+    return step->node ? step->node->num_outputs + (step->kernel.sums ? 1 : 0) : 0;
+}
+
 int plan_value_root(const struct plan *plan, int value)
 {
     while (plan->values[value].def >= 0 && step_is_view(&plan->steps[plan->values[value].def])) {
@@ -197,6 +202,7 @@ static enum status plan_build(struct planner *planner, struct plan *plan, const 
                               const struct plan_backend *backend)
 {
     TRY(planner_init(planner, plan, graph));
+    planner->backend = backend;
     mark_nodes(planner);
     TRY(plan_schedule(planner));
     TRY(plan_fuse(planner));

@@ -80,12 +80,12 @@ struct plan_value {
 struct plan_step {
     const struct node *node; /* NULL for a store into the gradient vector */
     enum plan_phase phase;
-    bool recomputed;       /* runs again what ran before */
-    int in[OP_MAX_INPUTS]; /* values */
-    int out[NODE_MAX_OUTPUTS];
-    int extra;     /* value of the other summand when kernel.adds, else -1 */
-    int scratch;   /* buffer or -1 */
-    int64_t store; /* the parameter whose gradient slot in[0] is stored to, or -1 */
+    bool recomputed;           /* runs again what ran before */
+    int in[OP_MAX_INPUTS];     /* values */
+    int out[NODE_MAX_OUTPUTS]; /* with kernel.sums one more than the node has */
+    int extra;                 /* value of the other summand when kernel.adds, else -1 */
+    int scratch;               /* buffer or -1 */
+    int64_t store;             /* the parameter whose gradient slot in[0] is stored to, or -1 */
     struct kernel kernel;
 };
 
@@ -123,6 +123,9 @@ struct plan_backend {
     void (*release)(struct kernel *kernel);
     enum status (*packs_create)(struct pack_cache **packs); /* NULL: the backend packs nothing */
     void (*packs_destroy)(struct pack_cache **packs);
+    /* Whether the kernel of `node` can also add up the columns of its output 0, which saves the
+     * gradient of a bias a pass over it. NULL: none can. */
+    bool (*sums)(const struct node *node);
 };
 
 /*

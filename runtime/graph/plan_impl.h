@@ -8,6 +8,7 @@
 struct planner {
     struct plan *plan;
     const struct graph *graph;
+    const struct plan_backend *backend;
     bool *needed; /* by node id: something kept depends on it */
     bool *stable; /* by node id: depends on parameters alone */
     bool *kept;   /* by tensor id: a graph output, or read outside its recompute block */
@@ -44,5 +45,8 @@ int planner_add_buffer(struct planner *planner, enum plan_class memory_class, si
 int plan_value_root(const struct plan *plan, int value);
 
 bool step_is_view(const struct plan_step *step);
+
+/* Values that a step writes: those of its node, and the sums of kernel.sums. */
+int step_num_outputs(const struct plan_step *step);
 
 #endif

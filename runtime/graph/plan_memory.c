@@ -32,7 +32,7 @@ void plan_lifetimes(struct plan *plan)
     }
     for (int i = 0; i < plan->num_steps; i++) {
         const struct plan_step *step = &plan->steps[i];
-        for (int k = 0; step->node && k < step->node->num_outputs; k++) {
+        for (int k = 0; k < step_num_outputs(step); k++) {
             plan->values[step->out[k]].def = i;
             plan->values[step->out[k]].last = i;
         }
@@ -247,7 +247,7 @@ enum status plan_memory(struct planner *planner)
     TRY(place_sources(planner));
     for (int i = 0; i < plan->num_steps; i++) {
         struct plan_step *step = &plan->steps[i];
-        for (int k = 0; step->node && k < step->node->num_outputs; k++) {
+        for (int k = 0; k < step_num_outputs(step); k++) {
             TRY(place_output(planner, i, k));
         }
         if (step->kernel.scratch_size) {

@@ -117,7 +117,7 @@ static const struct node *node_of_buffer(const struct plan *plan, int buffer)
     for (int i = 0; i < plan->num_steps; i++) {
         const struct plan_step *step = &plan->steps[i];
         if (step->scratch == buffer) return step->node;
-        for (int k = 0; step->node && k < step->node->num_outputs; k++) {
+        for (int k = 0; k < step_num_outputs(step); k++) {
             if (step->out[k] >= 0 && plan->values[step->out[k]].buffer == buffer) return step->node;
         }
     }

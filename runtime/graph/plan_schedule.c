@@ -10,6 +10,7 @@
 
 #include "runtime/graph/graph_impl.h"
 #include "runtime/graph/plan_impl.h"
+#include "runtime/ops/attrs.h"
 #include "runtime/ops/ops_impl.h"
 
 #define OUT_OF_MEMORY status_fail(STATUS_NO_MEMORY, "plan: out of memory")
@@ -222,6 +223,39 @@ static void fuse_step(struct planner *planner, int index, const struct readers *
     planner->removed[next] = true;
 }
 
+/* Sums over all dimensions but the last, as they are. */
+static bool is_column_sum(const struct node *node)
+{
+    if (node->op != &op_row_sum) return false;
+    const struct range_attrs *attrs = NODE_ATTRS(node, struct range_attrs);
+    return attrs->outer == 1 && attrs->scale == 1.0f && attrs->dtype == DTYPE_F32 &&
+           attrs->inner == shape_columns(&node->inputs[0]->shape);
+}
+
+/* Lets the kernel that makes a value add up its columns, where step `index` was to do that. */
+static void merge_sum(struct planner *planner, int index)
+{
+    struct plan *plan = planner->plan;
+    const struct plan_step *step = &plan->steps[index];
+    if (!planner->backend->sums || !is_column_sum(step->node)) return;
+    /* Views keep the columns unless they split or join them. */
+    int value = plan_value_root(plan, step->in[0]);
+    const struct tensor *whole = plan->values[value].tensor;
+    int def = plan->values[value].def;
+    if (def < 0 || planner->removed[def]) return;
+    struct plan_step *source = &plan->steps[def];
+    if (source->out[0] != value || source->phase != step->phase || source->kernel.sums ||
+        source->kernel.epilogue || !planner->backend->sums(source->node) ||
+        tensor_bytes(whole) != tensor_bytes(step->node->inputs[0]) ||
+        shape_columns(&whole->shape) != shape_columns(&step->node->inputs[0]->shape)) {
+        return;
+    }
+    source->kernel.sums = true;
+    source->out[source->node->num_outputs] = step->out[0];
+    plan->values[step->out[0]].def = def;
+    planner->removed[index] = true;
+}
+
 enum status plan_fuse(struct planner *planner)
 {
     struct plan *plan = planner->plan;
@@ -236,6 +270,9 @@ enum status plan_fuse(struct planner *planner)
         }
     }
     free(readers);
+    for (int i = 0; i < plan->num_steps; i++) {
+        if (!planner->removed[i]) merge_sum(planner, i);
+    }
     return STATUS_OK;
 }
 

@@ -1,5 +1,6 @@
 /*
- * Sums down the columns of [outer, n, inner], deterministic.
+ * Sums down the columns of [outer, n, inner], deterministic: of a tensor, or of what a function
+ * makes on the way.
  *
  * A block is a tile of columns, 16 bytes a thread where alignment allows, times rows that go down
  * together; the rows of a block add up in shared memory. With few tiles, n is cut into parts, whose
@@ -39,10 +40,23 @@ static inline int column_sum_width(int64_t inner, int size)
     return width;
 }
 
-/* blockIdx: tile of columns, part, outer. y [parts, outer, inner]; U is T or float. */
-template <typename T, typename U, bool WIDE>
+/* Reads `x` from element `at` on: 16 bytes, or one element. The form of all functions to sum. */
+template <typename T, bool WIDE> struct load_function {
+    const T *x;
+    __device__ void operator()(int64_t at, float *v) const
+    {
+        if constexpr (WIDE) {
+            load_pack(x + at, v);
+        } else {
+            v[0] = load_f32(x + at);
+        }
+    }
+};
+
+/* blockIdx: tile of columns, part, outer. y [parts, outer, inner]. */
+template <typename T, typename U, bool WIDE, typename F>
 static __global__ void __launch_bounds__(COLUMN_THREADS)
-    column_sum_kernel(const T *x, U *y, int64_t outer, int64_t n, int64_t inner, int width,
+    column_sum_kernel(F f, U *y, int64_t outer, int64_t n, int64_t inner, int width,
                       int64_t part_rows, float scale, bool adds)
 {
     constexpr int SIZE = WIDE ? pack<T>::size : 1;
@@ -53,7 +67,7 @@ static __global__ void __launch_bounds__(COLUMN_THREADS)
     int64_t column = ((int64_t)blockIdx.x * width + side) * SIZE;
     int64_t first = (int64_t)blockIdx.y * part_rows;
     int64_t end = first + part_rows < n ? first + part_rows : n;
-    const T *from = x + (int64_t)blockIdx.z * n * inner + column;
+    int64_t from = (int64_t)blockIdx.z * n * inner + column;
     float sum[SIZE];
 #pragma unroll
     for (int i = 0; i < SIZE; i++) {
@@ -61,11 +75,7 @@ static __global__ void __launch_bounds__(COLUMN_THREADS)
     }
     for (int64_t r = first + down; column < inner && r < end; r += height) {
         float v[SIZE];
-        if constexpr (WIDE) {
-            load_pack(from + r * inner, v);
-        } else {
-            v[0] = load_f32(from + r * inner);
-        }
+        f(from + r * inner, v);
 #pragma unroll
         for (int i = 0; i < SIZE; i++) {
             sum[i] += v[i];
@@ -131,9 +141,9 @@ static enum status add_column_parts(const float *parts, U *y, U *second, int64_t
                        count, num_parts, scale, adds);
 }
 
-template <typename T, typename U, bool WIDE>
-static enum status column_sum_sized(const T *x, U *y, int64_t outer, int64_t n, int64_t inner,
-                                    float scale, bool adds, void *scratch, cudaStream_t stream)
+template <typename T, typename U, bool WIDE, typename F>
+static enum status column_sum_sized(F f, U *y, int64_t outer, int64_t n, int64_t inner, float scale,
+                                    bool adds, void *scratch, cudaStream_t stream)
 {
     int width = column_sum_width(inner, WIDE ? pack<T>::size : 1);
     int64_t parts = column_sum_parts(outer, n, inner);
@@ -141,13 +151,28 @@ static enum status column_sum_sized(const T *x, U *y, int64_t outer, int64_t n, 
     dim3 grid((unsigned)ceil_div(inner, (int64_t)width * (WIDE ? pack<T>::size : 1)),
               (unsigned)parts, (unsigned)outer);
     if (parts == 1) {
-        return CUDA_LAUNCH((column_sum_kernel<T, U, WIDE>), grid, COLUMN_THREADS, 0, stream, x, y,
-                           outer, n, inner, width, part_rows, scale, adds);
+        return CUDA_LAUNCH((column_sum_kernel<T, U, WIDE, F>), grid, COLUMN_THREADS, 0, stream, f,
+                           y, outer, n, inner, width, part_rows, scale, adds);
     }
     float *partial = static_cast<float *>(scratch);
-    TRY(CUDA_LAUNCH((column_sum_kernel<T, float, WIDE>), grid, COLUMN_THREADS, 0, stream, x,
+    TRY(CUDA_LAUNCH((column_sum_kernel<T, float, WIDE, F>), grid, COLUMN_THREADS, 0, stream, f,
                     partial, outer, n, inner, width, part_rows, 1.0f, false));
     return add_column_parts(partial, y, (U *)NULL, outer * inner, (int)parts, scale, adds, stream);
+}
+
+/* The same of F<T, WIDE>{arguments...}, which takes 16 bytes at once where `addresses`, or-ed
+ * together, allow. `outer` is at most 65,535, as the third dimension of the grid. */
+template <template <typename, bool> class F, typename T, typename U, typename... A>
+static enum status column_sum_of(uintptr_t addresses, U *y, int64_t outer, int64_t n, int64_t inner,
+                                 float scale, bool adds, void *scratch, cudaStream_t stream,
+                                 A... arguments)
+{
+    if (addresses % 16 == 0 && inner % pack<T>::size == 0) {
+        return column_sum_sized<T, U, true>(F<T, true>{arguments...}, y, outer, n, inner, scale,
+                                            adds, scratch, stream);
+    }
+    return column_sum_sized<T, U, false>(F<T, false>{arguments...}, y, outer, n, inner, scale, adds,
+                                         scratch, stream);
 }
 
 /* y [outer, inner] = scale * sum over n of x [outer, n, inner] (+ y with `adds`). */
@@ -162,10 +187,8 @@ static enum status column_sum(const T *x, U *y, int64_t outer, int64_t n, int64_
                               scratch, stream)));
     }
     if (outer > 65535) return STATUS_OK;
-    if (is_aligned_16(x) && inner % pack<T>::size == 0) {
-        return column_sum_sized<T, U, true>(x, y, outer, n, inner, scale, adds, scratch, stream);
-    }
-    return column_sum_sized<T, U, false>(x, y, outer, n, inner, scale, adds, scratch, stream);
+    return column_sum_of<load_function, T>(ADDRESS(x), y, outer, n, inner, scale, adds, scratch,
+                                           stream, x);
 }
 
 #endif

@@ -61,6 +61,16 @@ static inline int64_t rows_of(const struct shape *shape)
     return shape_span(shape, 0, shape->rank - 1);
 }
 
+/* A value as a T holds it. */
+template <typename T> static __device__ __forceinline__ float rounded(float x)
+{
+    if constexpr (sizeof(T) == sizeof(float)) {
+        return x;
+    } else {
+        return f32_of_bf16(bf16_of_f32(x));
+    }
+}
+
 enum { MAP_THREADS = 256 };
 
 template <int IN, int OUT> struct map_pointers {

@@ -15,4 +15,9 @@ struct gelu_function {
     }
 };
 
+static __device__ __forceinline__ float gelu_slope(float x)
+{
+    return 0.5f * (1.0f + erff(x * ROOT_HALF)) + x * DENSITY * expf(-0.5f * x * x);
+}
+
 #endif

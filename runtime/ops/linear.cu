@@ -63,8 +63,8 @@ static enum status linear_cuda(struct kernel *kernel, const struct cuda_run *run
     FOR_FLOAT_TYPE(y->dtype, return (map_typed<T, 1, 1>(p, count, gelu_function(), run->stream)));
 }
 
-const struct cuda_op cuda_op_linear = {&op_row_linear, linear_prepare, linear_cuda,
-                                       release,        NULL,           true};
+const struct cuda_op cuda_op_linear = {&op_row_linear, linear_prepare, linear_cuda, release,
+                                       NULL,           false,          true};
 
 /* dy [...,N], x [...,K] -> dy^T x [N,K], or x^T dy [K,N] when transposed. */
 static enum status weight_grad_prepare(struct kernel *kernel)
@@ -90,7 +90,7 @@ static enum status weight_grad_cuda(struct kernel *kernel, const struct cuda_run
 }
 
 const struct cuda_op cuda_op_linear_weight_grad = {
-    &op_row_linear_weight_grad, weight_grad_prepare, weight_grad_cuda, release, NULL, true};
+    &op_row_linear_weight_grad, weight_grad_prepare, weight_grad_cuda, release, NULL, false, true};
 
 /* ---- batched ---- */
 
@@ -117,5 +117,5 @@ static enum status matmul_cuda(struct kernel *kernel, const struct cuda_run *run
     return multiply(kernel, run, kernel->in[0], kernel->in[1], NULL);
 }
 
-const struct cuda_op cuda_op_matmul = {&op_row_matmul, matmul_prepare, matmul_cuda,
-                                       release,        NULL,           true};
+const struct cuda_op cuda_op_matmul = {&op_row_matmul, matmul_prepare, matmul_cuda, release,
+                                       NULL,           false,          true};

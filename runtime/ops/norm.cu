@@ -9,16 +9,6 @@
 
 enum { NORM_Y, NORM_MEAN, NORM_RSTD, NORM_SUM };
 
-/* A value as a T holds it. */
-static __device__ __forceinline__ float rounded(float x, const float *)
-{
-    return x;
-}
-static __device__ __forceinline__ float rounded(float x, const uint16_t *)
-{
-    return f32_of_bf16(bf16_of_f32(x));
-}
-
 template <typename T> struct norm_forward {
     const T *x, *residual; /* residual NULL: none */
     const float *gain, *bias;
@@ -46,7 +36,7 @@ static __global__ void __launch_bounds__(ROW_BLOCK) layer_norm_kernel(struct nor
             load_columns<SIZE>(a.residual + row * a.columns + c, r);
 #pragma unroll
             for (int i = 0; i < SIZE; i++) {
-                v[i] = rounded(v[i] + r[i], x);
+                v[i] = rounded<T>(v[i] + r[i]);
             }
             store_columns<SIZE>(a.sum + row * a.columns + c, v);
         }

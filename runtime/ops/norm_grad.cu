@@ -265,8 +265,8 @@ static __global__ void __launch_bounds__(COLUMN_THREADS)
 /* Rows of a part. */
 static int64_t part_rows_of(int64_t rows)
 {
-    int64_t least = ceil_div(rows, MOST_PARTS);
-    return least <= PART_ROWS ? PART_ROWS : ceil_div(least, PART_ROWS) * PART_ROWS;
+    int64_t steps = ceil_div(ceil_div(rows, MOST_PARTS), PART_ROWS);
+    return steps > 1 ? steps * PART_ROWS : (int64_t)PART_ROWS;
 }
 
 static enum status layer_norm_grad_prepare(struct kernel *kernel)

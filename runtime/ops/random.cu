@@ -3,7 +3,8 @@
  * they are. Step and first sample are read from the values of the run.
  */
 #include "runtime/base/rng.h"
-#include "runtime/ops/elementwise.cuh"
+#include "runtime/ops/column_sum.cuh"
+#include "runtime/ops/rows.cuh"
 
 struct draw {
     struct rng_key key;
@@ -131,11 +132,55 @@ static enum status add_drop_path_typed(const struct kernel *kernel, const struct
     return drop_path_of<T>(kernel, run, (const T *)kernel->in[0], (const T *)kernel->in[1]);
 }
 
+CUDA_OP_BY_TYPE(add_drop_path, NULL, NULL)
+
+/* The gradient of a branch, which also gives what it writes to a sum of columns: the bias of the
+ * linear layer at the branch's end has that for a gradient. Rows are whole in 16 bytes. */
+template <typename T, bool WIDE> struct drop_path_summed {
+    const T *x;
+    T *y;
+    struct draw d;
+    __device__ void operator()(int64_t at, float *v) const
+    {
+        constexpr int SIZE = WIDE ? pack<T>::size : 1;
+        struct rng_block block = {};
+        int64_t drawn = -1;
+        int64_t row = at / d.per_row;
+        bool kept = is_kept(&d, row % d.samples, row / d.samples, &block, &drawn);
+        load_function<T, WIDE>{x}(at, v);
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) {
+            v[i] = kept ? rounded<T>(0.0f + v[i] * d.scale) : 0.0f;
+        }
+        store_columns<SIZE>(y + at, v);
+    }
+};
+
+static enum status drop_path_prepare(struct kernel *kernel)
+{
+    const struct shape *shape = &kernel->node->outputs[0].shape;
+    if (kernel->sums) {
+        kernel->scratch_size = column_sum_scratch(1, rows_of(shape), columns_of(shape));
+    }
+    return STATUS_OK;
+}
+
 template <typename T>
 static enum status drop_path_typed(const struct kernel *kernel, const struct cuda_run *run)
 {
-    return drop_path_of<T>(kernel, run, NULL, (const T *)kernel->in[0]);
+    const struct shape *shape = &kernel->node->outputs[0].shape;
+    const T *x = (const T *)kernel->in[0];
+    T *y = (T *)kernel->out[0];
+    if (!kernel->sums) return drop_path_of<T>(kernel, run, NULL, x);
+    return column_sum_of<drop_path_summed, T>(
+        ADDRESS(x) | ADDRESS(y), (float *)kernel->out[1], 1, rows_of(shape), columns_of(shape),
+        1.0f, false, kernel->scratch, run->stream, x, y, draw_of(kernel, run));
 }
 
-CUDA_OP_BY_TYPE(add_drop_path, NULL, NULL)
-CUDA_OP_BY_TYPE(drop_path, NULL, NULL)
+static enum status drop_path_cuda(struct kernel *kernel, const struct cuda_run *run)
+{
+    FOR_FLOAT_TYPE(dtype_of(kernel), return drop_path_typed<T>(kernel, run));
+}
+
+const struct cuda_op cuda_op_drop_path = {
+    &op_row_drop_path, drop_path_prepare, drop_path_cuda, NULL, NULL, true};

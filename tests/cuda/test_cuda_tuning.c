@@ -17,7 +17,7 @@
 #include "runtime/backend/executor.h"
 #include "tests/runtime/tiny_model.h"
 
-enum { BATCH = 4 };
+enum { BATCH = 2 };
 
 #define MUST(expression)                                                                           \
     do {                                                                                           \

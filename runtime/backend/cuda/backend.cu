@@ -106,6 +106,12 @@ static void cuda_release_kernel(struct kernel *kernel)
     if (cuda && cuda->release) cuda->release(kernel);
 }
 
+static bool cuda_sums(const struct node *node)
+{
+    const struct cuda_op *cuda = cuda_op_find(node->op);
+    return cuda && cuda->sums;
+}
+
 /* ---- memory ---- */
 
 /* What would fit, into `text`: memory grows with the samples, but for what does not. */
@@ -724,7 +730,7 @@ static size_t cuda_bytes(const struct executor *e)
 }
 
 const struct backend cuda_backend = {
-    {cuda_prepare, cuda_release_kernel, NULL, NULL},
+    {cuda_prepare, cuda_release_kernel, NULL, NULL, cuda_sums},
     cuda_allocate,
     cuda_release,
     cuda_run_step,

@@ -72,6 +72,7 @@ struct cuda_op {
     enum status (*run)(struct kernel *kernel, const struct cuda_run *run);
     void (*release)(struct kernel *kernel);
     const char *fault; /* what a fault of this op means, such as "an index is out of range" */
+    bool sums CUDA_OP_DEFAULT(false);  /* `run` knows kernel.sums */
     bool tunes CUDA_OP_DEFAULT(false); /* `run` knows what to do when cuda_run.tunes is set: it may
                                           overwrite outputs and scratch */
 };
