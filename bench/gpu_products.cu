@@ -13,6 +13,7 @@
 #include "bench/gpu_bench.h"
 #include "runtime/backend/cuda/kernel.cuh"
 #include "runtime/backend/cuda/matmul.h"
+#include "runtime/backend/cuda/tuning.h"
 
 enum { OFFERED = 32 };
 static const size_t workspace_bytes = (size_t)64 << 20;
@@ -179,7 +180,7 @@ static enum status enqueue_ours(void *user, cudaStream_t stream)
 }
 
 static enum status time_ours(struct gpu_bench *bench, const struct cuda_matmul_spec *spec,
-                             struct operands *o, double *seconds)
+                             bool tf32, struct operands *o, double *seconds)
 {
     struct ours ours = {};
     size_t scratch = 0;
@@ -190,6 +191,10 @@ static enum status time_ours(struct gpu_bench *bench, const struct cuda_matmul_s
     ours.run.c = o->c;
     ours.run.bias = spec->bias ? (const float *)o->bias : NULL;
     ours.run.scratch = o->scratch;
+    ours.run.tf32 = tf32;
+    ours.run.stream = bench->stream;
+    /* As before the first run of a step. */
+    if (status == STATUS_OK && tuning_is_on()) status = cuda_matmul_tune(ours.matmul, &ours.run);
     if (status == STATUS_OK) {
         status = gpu_bench_time(bench, gpu_work{enqueue_ours, &ours}, bench->repeats, seconds);
     }
@@ -208,7 +213,7 @@ static enum status time_product(struct gpu_bench *bench, const struct cuda_matmu
     enum status status = operands_make(bench, &operands, spec);
     if (status == STATUS_OK) status = direct_make(&direct, spec, tf32);
     if (status == STATUS_OK) status = direct_best(bench, &direct, best);
-    if (status == STATUS_OK && ours) status = time_ours(bench, spec, &operands, ours);
+    if (status == STATUS_OK && ours) status = time_ours(bench, spec, tf32, &operands, ours);
     direct_free(&direct);
     operands_free(&operands);
     return status;

@@ -26,6 +26,13 @@ enum { BATCH = 2 };
 
 static char path[512];
 
+/* Only the emulator says which algorithm is the fastest. */
+#if defined(WEFT_CUDA_EMULATED)
+static const bool is_emulated = true;
+#else
+static const bool is_emulated = false;
+#endif
+
 static int64_t num_timed(void)
 {
     int64_t products = 0;
@@ -97,14 +104,14 @@ static void test_chosen_and_kept(void **state)
         int64_t products = num_timed() - before;
         assert_true(products > 10);
         /* The library's first choice is the fastest: as without timing. */
-        assert_true(same(untimed, first, count));
+        if (is_emulated) assert_true(same(untimed, first, count));
         unlink(path);
         forget();
         setenv("WEFT_EMULATED_FASTEST", "2", 1);
         float *second = gradients_of(dtype, false, &count);
         assert_int_equal(num_timed() - before, 2 * products);
         /* Sums in another order differ in their last bits, at least in f32. */
-        if (dtype == DTYPE_F32) assert_false(same(first, second, count));
+        if (is_emulated && dtype == DTYPE_F32) assert_false(same(first, second, count));
         /* In this process, and in another: nothing is timed, and the choice is that of before. */
         for (int again = 0; again < 2; again++) {
             setenv("WEFT_EMULATED_FASTEST", "1", 1);
@@ -138,7 +145,7 @@ static void test_foreign_algorithms(void **state)
     }
     float *second = gradients_of(DTYPE_F32, false, &count);
     assert_true(num_timed() > timed);
-    assert_true(same(first, second, count));
+    if (is_emulated) assert_true(same(first, second, count));
     free(first);
     free(second);
 }
@@ -157,7 +164,7 @@ static void test_adding_first(void **state)
     int64_t before = num_timed();
     float *timed = gradients_of(DTYPE_F32, true, &count);
     assert_true(num_timed() > before);
-    assert_true(same(untimed, timed, count));
+    if (is_emulated) assert_true(same(untimed, timed, count));
     free(untimed);
     free(timed);
 }
