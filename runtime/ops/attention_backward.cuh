@@ -25,8 +25,8 @@
 #include "runtime/ops/attention_tile.cuh"
 
 /*
- * Registers a thread: what the kernels need without spilling, and few enough for three blocks of
- * three warps, which is what shared memory has room for with windows of 144 (GROUPS 9).
+ * Registers a thread: what the kernels need without spilling. Above 168 a quarter of an SM holds
+ * two warps, however many more there are: with windows of 144 (GROUPS 9) two blocks of three warps.
  */
 template <int DIM, int GROUPS> struct backward_sizes {
     static constexpr int registers = DIM == 64 ? 224 : GROUPS == 9 ? 224 : GROUPS == 4 ? 200 : 168;

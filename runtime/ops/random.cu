@@ -87,8 +87,16 @@ CUDA_OP_BY_TYPE(dropout, NULL, NULL)
 
 /* ---- drop-path: a draw for each row; x NULL stands for zeros ---- */
 
+static __device__ __forceinline__ bool is_row_kept(const struct draw *d, int64_t row)
+{
+    struct rng_block block = {};
+    int64_t drawn = -1;
+    return is_kept(d, row % d->samples, row / d->samples, &block, &drawn);
+}
+
+/* Five blocks: with less room for registers some spill. */
 template <typename T, bool WIDE>
-static __global__ void __launch_bounds__(MAP_THREADS)
+static __global__ void __launch_bounds__(MAP_THREADS, 5)
     drop_path_kernel(const T *x, const T *branch, T *y, int64_t count, struct draw d)
 {
     constexpr int SIZE = pack<T>::size;
@@ -99,16 +107,14 @@ static __global__ void __launch_bounds__(MAP_THREADS)
     float b[SIZE];
     if (x) load_some<T, WIDE>(x + begin, size, v);
     load_some<T, WIDE>(branch + begin, size, b);
-    int64_t drawn_row = -1;
-    bool kept = false;
+    int64_t row = begin / d.per_row;
+    int64_t end_of_row = (row + 1) * d.per_row;
+    bool kept = is_row_kept(&d, row);
 #pragma unroll
     for (int i = 0; i < SIZE; i++) {
-        int64_t row = (begin + i) / d.per_row;
-        if (row != drawn_row) {
-            struct rng_block block = {};
-            int64_t drawn = -1;
-            drawn_row = row;
-            kept = is_kept(&d, row % d.samples, row / d.samples, &block, &drawn);
+        if (begin + i == end_of_row) {
+            end_of_row += d.per_row;
+            kept = is_row_kept(&d, ++row);
         }
         /* What is dropped may be anything, NaN too. */
         if (kept) v[i] += b[i] * d.scale;
@@ -143,10 +149,7 @@ template <typename T, bool WIDE> struct drop_path_summed {
     __device__ void operator()(int64_t at, float *v) const
     {
         constexpr int SIZE = WIDE ? pack<T>::size : 1;
-        struct rng_block block = {};
-        int64_t drawn = -1;
-        int64_t row = at / d.per_row;
-        bool kept = is_kept(&d, row % d.samples, row / d.samples, &block, &drawn);
+        bool kept = is_row_kept(&d, at / d.per_row);
         load_function<T, WIDE>{x}(at, v);
 #pragma unroll
         for (int i = 0; i < SIZE; i++) {
