@@ -1,5 +1,6 @@
 """weft train --device cuda, with the emulated GPU: the samples, masks and losses of the CPU; a run that goes on from one
 device on the other; and what is refused.   timeout=300
+asan=no (a sanitizer takes minutes here, and sees the same code in test_cuda_training)
 """
 
 import os
@@ -7,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launch"))
 import train_fixture  # noqa: E402
-from train_fixture import BUILD, Place, SANITIZER, largest_error  # noqa: E402
+from train_fixture import BUILD, Place, largest_error  # noqa: E402
 
 CPU = train_fixture.WEFT
 GPU = os.path.join(BUILD, "emulated", "weft")
@@ -42,16 +43,15 @@ cpu = trained("cpu", "cpu", SMALL)
 cuda = trained("cuda", "cuda", SMALL)
 error = largest_error(cpu, cuda, range(1, steps + 1))
 place.case(error < 1e-4, f"the samples, masks and losses of the CPU (to {error:.1e})", cpu, cuda)
-if not SANITIZER:
-    further = {**SMALL, "train.steps": 3}
-    whole = trained("cpu", "cpu", further)
-    mixed = trained("cuda", "cuda", further)
-    error = largest_error(whole, mixed, [3])
-    place.case(error < 1e-3, f"a run goes on (to {error:.1e})", whole, mixed)
-    crossed = trained("cpu", "cuda", {**SMALL, "train.steps": 4})
-    again = trained("cuda", "cpu", {**SMALL, "train.steps": 4})
-    error = largest_error(crossed, again, [4])
-    place.case(error < 1e-3, f"on the other device too (to {error:.1e})", crossed, again)
+further = {**SMALL, "train.steps": 3}
+whole = trained("cpu", "cpu", further)
+mixed = trained("cuda", "cuda", further)
+error = largest_error(whole, mixed, [3])
+place.case(error < 1e-3, f"a run goes on (to {error:.1e})", whole, mixed)
+crossed = trained("cpu", "cuda", {**SMALL, "train.steps": 4})
+again = trained("cuda", "cpu", {**SMALL, "train.steps": 4})
+error = largest_error(crossed, again, [4])
+place.case(error < 1e-3, f"on the other device too (to {error:.1e})", crossed, again)
 
 refused("no driver", "no NVIDIA driver on this machine", {"WEFT_EMULATED_DRIVER": "0"})
 refused("an old driver", "speaks CUDA 12.4, older than the 13.0", {"WEFT_EMULATED_DRIVER": "12040"})

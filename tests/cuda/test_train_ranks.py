@@ -1,5 +1,6 @@
 """weft train --device cuda on several emulated GPUs: the losses of as many CPU ranks, sharded or not; a run that goes on
 on other ranks and devices; what is refused; and a GPU, a rank or NCCL that fails in the middle of a run.   timeout=400
+asan=no (a sanitizer takes minutes here, and sees the same code in test_cuda_ranks)
 """
 
 import os
@@ -9,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launch"))
 import train_fixture  # noqa: E402
-from train_fixture import BUILD, Place, SANITIZER, largest_error  # noqa: E402
+from train_fixture import BUILD, Place, largest_error  # noqa: E402
 
 CPU = train_fixture.WEFT
 GPU = os.path.join(BUILD, "emulated", "weft")
@@ -62,28 +63,27 @@ if not os.access(GPU, os.X_OK):
     place.skip("weft train --device cuda", f"no {GPU}")
     place.end()
 
-for ranks in (2,) if SANITIZER else (2, 3):
+for ranks in (2, 3):
     cpu = trained("cpu", ranks, f"cpu-{ranks}", SMALL)
     for name, settings in (("whole", SMALL), ("sharded", SHARD))[ranks - 2:]:
         cuda = trained("cuda", ranks, f"cuda-{ranks}-{name}", settings)
         error = largest_error(cpu, cuda, range(1, 4))
         place.case(error < 1e-4, f"{ranks} ranks, {name}: the losses of the CPU (to {error:.1e})", cpu, cuda)
 
-if not SANITIZER:
-    # Above, objectives share: drawn features travel, and their gradients travel back. Apart, raw inputs do.
-    apart = {**SMALL, "objectives.share": "false"}
-    cpu = trained("cpu", 2, "cpu-apart", apart)
-    cuda = trained("cuda", 2, "cuda-apart", apart)
-    error = largest_error(cpu, cuda, range(1, 4))
-    place.case(error < 1e-4, f"objectives apart (to {error:.1e})", cpu, cuda)
-    # On: two sharded GPUs, then three CPU ranks, then three GPUs; and three CPU ranks all the way.
-    longer = {**SMALL, "train.steps": 5}
-    trained("cuda", 2, "mixed", {**SHARD, "train.steps": 3})
-    trained("cpu", 3, "mixed", {**SHARD, "train.steps": 4})
-    mixed = trained("cuda", 3, "mixed", {**SHARD, "train.steps": 5})
-    whole = trained("cpu", 3, "whole", longer)
-    error = largest_error(whole, mixed, range(1, 6))
-    place.case(error < 1e-3, f"a run goes on on other ranks and devices (to {error:.1e})", whole, mixed)
+# Above, objectives share: drawn features travel, and their gradients travel back. Apart, raw inputs do.
+apart = {**SMALL, "objectives.share": "false"}
+cpu = trained("cpu", 2, "cpu-apart", apart)
+cuda = trained("cuda", 2, "cuda-apart", apart)
+error = largest_error(cpu, cuda, range(1, 4))
+place.case(error < 1e-4, f"objectives apart (to {error:.1e})", cpu, cuda)
+# On: two sharded GPUs, then three CPU ranks, then three GPUs; and three CPU ranks all the way.
+longer = {**SMALL, "train.steps": 5}
+trained("cuda", 2, "mixed", {**SHARD, "train.steps": 3})
+trained("cpu", 3, "mixed", {**SHARD, "train.steps": 4})
+mixed = trained("cuda", 3, "mixed", {**SHARD, "train.steps": 5})
+whole = trained("cpu", 3, "whole", longer)
+error = largest_error(whole, mixed, range(1, 6))
+place.case(error < 1e-3, f"a run goes on on other ranks and devices (to {error:.1e})", whole, mixed)
 
 refused("two ranks on a GPU", ["ranks 0 and 1 on", "have the same GPU", "--gpus-per-task=1"],
         {"WEFT_EMULATED_DEVICES": "1"}, 2)
