@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# FIBER-Base at 384 px trained for real, from JPEG files to updates: two ranks of one thread against one rank of two,
-# in turns, and how long the steps waited for their batches. usage: bench/bench_ranks.sh BUILD
+# FIBER-Base at 384 px trained for real, from packed pictures to updates: two ranks of one thread against one rank of two,
+# and how long the steps waited for their batches. usage: bench/bench_ranks.sh BUILD
 set -eu
 build=${1:-build/release}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
@@ -38,13 +38,8 @@ seconds() { # ranks, threads: mean seconds of an update after the first, and the
     }
     END { printf "%.3f %.2f\n", total / updates, 100 * waited / total }'
 }
-one='' two='' stall=0
-for _ in 1; do
-  read -r s w <<<"$(seconds 1 2)"
-  [ -z "$one" ] || [ "$(echo "$s < $one" | bc)" = 1 ] && one=$s
-  read -r s w <<<"$(seconds 2 1)"
-  [ -z "$two" ] || [ "$(echo "$s < $two" | bc)" = 1 ] && two=$s stall=$w
-done
+read -r one stall <<<"$(seconds 1 2)"
+read -r two stall <<<"$(seconds 2 1)"
 printf 'fiber-base run, 1 rank x 2 threads\t%.3f\tsamples/s\t-\t-\tbf16, batch 4, pictures read and decoded\n' \
   "$(echo "4 / $one" | bc -l)"
 printf 'fiber-base run, 2 ranks x 1 thread\t%.3f\tsamples/s\t%.3f\t%.2f\tceiling: the row above; bar 0.95\n' \
