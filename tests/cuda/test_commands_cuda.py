@@ -1,5 +1,6 @@
 """weft plan, eval and infer on the emulated GPU: the numbers of the CPU, memory that is told before it is missing, and
 algorithms of products that are timed once.   timeout=240
+asan=no (a sanitizer takes a minute here, and sees the same code in test_cuda_tuning and test_cuda_training)
 """
 
 import json
