@@ -84,11 +84,11 @@ done
   "$root/bin/weft" doctor "$folder" >"$folder/said" 2>&1)
 grep -qE '^ok +launch +two ranks met' "$folder/said" && grep -qE '^ok +hdf5 ' "$folder/said"
 check "weft doctor starts two ranks" $?
-mkdir "$folder/work"
-recipe "$folder/work" >"$folder/work/recipe.yaml"
-tiny "$root" "$folder/work" env -i "${settings[@]}" >"$folder/said" 2>&1
+mkdir "$folder/job"
+recipe "$folder/job" >"$folder/job/recipe.yaml"
+tiny "$root" "$folder/job" env -i "${settings[@]}" >"$folder/said" 2>&1
 check "two ranks train two steps" $?
-[ -f "$folder/work/run/checkpoints/step-00000002.h5" ]
+[ -f "$folder/job/run/checkpoints/step-00000002.h5" ]
 check "and leave a checkpoint" $?
 ln -s "$root/bin/weft" "$folder/weft-link"
 env -i "$folder/weft-link" --version >"$folder/said" 2>&1
@@ -112,7 +112,7 @@ inside() { # program, arguments...
     shift; exec chroot "$@"' - "$folder/bare" "$folder/bare" "$@"
 }
 bare=$folder/bare
-mkdir -p "$bare"/{proc,dev,sys,tmp,work,etc}
+mkdir -p "$bare"/{proc,dev,sys,tmp,job,etc}
 mv "$root" "$bare/weft"
 if ! unshare --map-root-user --mount true 2>/dev/null || ! inside /weft/bin/weft --version >"$folder/said" 2>&1 &&
   grep -qiE 'permission|not permitted' "$folder/said"; then
@@ -121,12 +121,12 @@ if ! unshare --map-root-user --mount true 2>/dev/null || ! inside /weft/bin/weft
 fi
 inside /weft/bin/weft --version >"$folder/said" 2>&1
 check "weft --version in an empty file system" $?
-recipe /work >"$bare/work/recipe.yaml"
+recipe /job >"$bare/job/recipe.yaml"
 # There is no env in there: the variables are set outside.
 start() { (unset LD_LIBRARY_PATH; export PATH=/usr/bin:/bin:/usr/sbin:/sbin "${settings[@]}"; inside "$@"); }
-tiny /weft /work start >"$folder/said" 2>&1
+tiny /weft /job start >"$folder/said" 2>&1
 check "two ranks train in an empty file system" $?
-start /weft/bin/weft doctor /work --no-launch >"$folder/said" 2>&1
+start /weft/bin/weft doctor /job --no-launch >"$folder/said" 2>&1
 grep -qE '^ok +onednn ' "$folder/said"
 check "weft doctor in an empty file system" $?
 end
