@@ -272,7 +272,7 @@ bench: build/weft bench-programs ## measure against the ceilings of this machine
 bench-programs: $(BENCHES)
 
 .PHONY: cuda-report
-cuda-report: $(CU_SOURCES:%.cu=$(OUT)/%.cu.o) ## registers, spills and tensor-core instructions of every CUDA kernel
+cuda-report: $(CU_SOURCES:%.cu=$(OUT)/%.cu.o) ## registers, spills, tensor-core and memory instructions of every CUDA kernel
 	@bench/cuda-report --build $(OUT) $(if $(T),--only '$(T)')
 
 demo: all ## train a small model on 2 ranks and look at it
