@@ -1,4 +1,4 @@
-/* Choosing the algorithms of a plan's products by time, before its first run. For backend.cu. */
+/* Choosing the algorithms of a plan's products by time, before its first run. For replay.cu. */
 #ifndef WEFT_RUNTIME_BACKEND_CUDA_TUNE_H
 #define WEFT_RUNTIME_BACKEND_CUDA_TUNE_H
 
