@@ -145,12 +145,12 @@ struct checkpoint_report checkpoint_report(const struct checkpoint_saver *saver)
 struct checkpoint;
 
 /*
- * Opens a checkpoint: `path` is a file, a folder of checkpoints, or a run folder. In a folder the
- * newest sound file is taken; each newer one that is damaged is told as a warning with the reason.
- * All hashes are verified, by all ranks together. With `comm` NULL: this process alone, for tools;
- * otherwise collective, and every rank must reach the same file. Errors: STATUS_NOT_FOUND when
- * there is none; STATUS_CORRUPT when all are damaged; STATUS_UNSUPPORTED for another version;
- * STATUS_INVALID for a file that is no checkpoint.
+ * Opens a checkpoint: `path` is a file, a folder of checkpoints or its `latest`, or a run folder.
+ * In a folder the newest sound file is taken; each newer one that is damaged is told as a warning
+ * with the reason. All hashes are verified, by all ranks together. With `comm` NULL: this process
+ * alone, for tools; otherwise collective, and every rank must reach the same file. Errors:
+ * STATUS_NOT_FOUND when there is none; STATUS_CORRUPT when all are damaged; STATUS_UNSUPPORTED for
+ * another version; STATUS_INVALID for a file that is no checkpoint.
  */
 enum status checkpoint_open(struct checkpoint **checkpoint, const char *path, struct comm *comm);
 void checkpoint_close(struct checkpoint **checkpoint); /* NULL-safe; not collective */

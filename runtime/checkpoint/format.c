@@ -109,6 +109,12 @@ bool checkpoint_file_step(const char *name, int64_t *step)
     return strcmp(name, again) == 0;
 }
 
+bool checkpoint_path_is_latest(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return strcmp(slash ? slash + 1 : path, "latest") == 0;
+}
+
 static int compare_newest_first(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a;

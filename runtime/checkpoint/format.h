@@ -96,6 +96,9 @@ void checkpoint_file_name(int64_t step, char name[CHECKPOINT_FOLDER_NAME_MAX]);
 /* Whether `name` is that of a complete checkpoint, and its step. */
 bool checkpoint_file_step(const char *name, int64_t *step);
 
+/* Whether `path` is a folder's `latest`, which names a file and is none itself. */
+bool checkpoint_path_is_latest(const char *path);
+
 /*
  * The steps of the complete files in `folder`, newest first: *steps [*count], free() it. A folder
  * that does not exist has none. Errors: STATUS_IO, STATUS_NO_MEMORY.

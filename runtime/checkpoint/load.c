@@ -164,6 +164,21 @@ struct candidates {
     int64_t count;
 };
 
+/* The folder that `path` stands for: that of a run, of a `latest`, or itself. */
+static void find_folder(const char *path, bool is_folder, char folder[CHECKPOINT_FOLDER_MAX])
+{
+    struct stat info;
+    if (!is_folder) {
+        const char *slash = strrchr(path, '/');
+        int length = slash == path ? 1 : slash ? (int)(slash - path) : 1;
+        snprintf(folder, CHECKPOINT_FOLDER_MAX, "%.*s", length, slash ? path : ".");
+        return;
+    }
+    snprintf(folder, CHECKPOINT_FOLDER_MAX, "%s/checkpoints", path);
+    if (stat(folder, &info) == 0 && S_ISDIR(info.st_mode)) return;
+    snprintf(folder, CHECKPOINT_FOLDER_MAX, "%s", path);
+}
+
 static enum status find_candidates(const char *path, struct candidates *found)
 {
     struct stat info;
@@ -171,13 +186,11 @@ static enum status find_candidates(const char *path, struct candidates *found)
           path);
     CHECK(stat(path, &info) == 0, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO,
           "%s: cannot find a checkpoint there: %s", path, strerror(errno));
-    found->is_file = !S_ISDIR(info.st_mode);
+    bool is_folder = S_ISDIR(info.st_mode);
+    found->is_file = !is_folder && !checkpoint_path_is_latest(path);
     found->count = 1;
     if (found->is_file) return STATUS_OK;
-    snprintf(found->folder, sizeof found->folder, "%s/checkpoints", path);
-    if (stat(found->folder, &info) != 0 || !S_ISDIR(info.st_mode)) {
-        snprintf(found->folder, sizeof found->folder, "%s", path);
-    }
+    find_folder(path, is_folder, found->folder);
     TRY(checkpoint_folder_list(found->folder, &found->steps, &found->count));
     CHECK(found->count > 0, STATUS_NOT_FOUND, "%s: no checkpoint (step-*.h5) there", found->folder);
     return STATUS_OK;

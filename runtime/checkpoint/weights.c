@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "runtime/base/arena.h"
+#include "runtime/checkpoint/format.h"
 #include "runtime/checkpoint/safetensors.h"
 
 enum { MAX_FILES = 16, SHOWN = 12 };
@@ -61,6 +62,7 @@ static bool is_checkpoint(const char *path)
     unsigned char start[8] = {0};
     struct stat info;
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return true;
+    if (checkpoint_path_is_latest(path)) return true;
     FILE *file = fopen(path, "rb");
     if (!file) return false;
     size_t got = fread(start, 1, sizeof start, file);

@@ -54,6 +54,16 @@ static void expect_saved(int64_t elements, int64_t step)
     assert_null(checkpoint);
 }
 
+static void expect_by_latest(int64_t elements, int64_t step)
+{
+    struct checkpoint *checkpoint;
+    char latest[sizeof folder + 8];
+    snprintf(latest, sizeof latest, "%s/latest", folder);
+    ASSERT_OK(checkpoint_open(&checkpoint, latest, comm));
+    fixture_expect(checkpoint, elements, step, comm->rank, comm->size);
+    checkpoint_close(&checkpoint);
+}
+
 static void save_and_load(int64_t elements, bool sharded)
 {
     struct fixture fixture;
@@ -67,6 +77,7 @@ static void save_and_load(int64_t elements, bool sharded)
     checkpoint_saver_destroy(&saver);
     assert_null(saver);
     expect_saved(elements, 7);
+    expect_by_latest(elements, 7);
     fixture_destroy(&fixture);
 }
 
