@@ -166,6 +166,8 @@ static int lay_out(struct attention_problem *p, int dim, int warps, bool backwar
     struct attention_layout *at = &p->at;
     bool window = p->shape.window > 0;
     bool gradient = backward && window && has_bias && p->want_rows;
+    bool parked =
+        backward && p->want_columns && p->want_rows && row_groups(dim, window, p->nk) == 9;
     int64_t query_tile = (int64_t)p->query_rows * dim * 2;
     int64_t key_tile = (int64_t)p->key_rows * dim * 2;
     int used = 0;
@@ -186,7 +188,7 @@ static int lay_out(struct attention_problem *p, int dim, int warps, bool backwar
     at->dbias = take(&used, gradient ? 4 * p->table : 0);
     /* An odd number of 8-byte steps between rows keeps lanes in different banks. */
     p->scores_stride = round_16(p->nk) + 8;
-    at->scores = take(&used, gradient ? (int64_t)warps * 16 * p->scores_stride * 2 : 0);
+    at->scores = take(&used, gradient || parked ? (int64_t)warps * 16 * p->scores_stride * 2 : 0);
     at->bytes = used;
     return used;
 }

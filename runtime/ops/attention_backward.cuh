@@ -11,8 +11,8 @@
  *
  * delta is summed up from p dp in f32, as on the CPU, and not taken as the product of o and its
  * gradient: o has bf16 digits, and where a softmax is even ds is a small difference of large
- * numbers. Up to 16 * GROUPS keys a row of p and dp stays in registers for that; longer rows are
- * computed twice.
+ * numbers. Up to 16 * GROUPS keys a row of dp stays in registers for that, and p too where that is
+ * not many; longer rows are computed twice.
  *
  * The bias gradient: ds of the rows at hand goes to shared memory; there each (dy mod window, dx
  * mod window) has a thread, which in every row finds exactly one key, and which alone owns the up
@@ -26,10 +26,10 @@
 
 /*
  * Registers a thread: what the kernels need without spilling. Above 168 a quarter of an SM holds
- * two warps, however many more there are: with windows of 144 (GROUPS 9) two blocks of three warps.
+ * two warps instead of three.
  */
 template <int DIM, int GROUPS> struct backward_sizes {
-    static constexpr int registers = DIM == 64 ? 224 : GROUPS == 9 ? 224 : GROUPS == 4 ? 200 : 168;
+    static constexpr int registers = DIM == 64 ? 224 : GROUPS == 4 ? 200 : 168;
 };
 
 enum { BACKWARD_THREADS = 256 };
@@ -101,13 +101,13 @@ block_keep(const struct attention_problem &p, const struct attention_place &at,
 
 /*
  * The 16 positions of the other side that begin at row `first` of its tile, whose row 0 is position
- * other0. Weights are 0 for keys and queries past the end.
+ * other0. Weights are 0 for keys and queries past the end; `inside` tells that no key is.
  */
 template <int DIM, bool WINDOW, bool KEYS>
 static __device__ __forceinline__ void
 score_block_of(const struct attention_problem &p, const struct attention_place &at,
                const unsigned char *shared, const struct owned_rows<DIM> &own, int first,
-               int other0, struct score_block *block)
+               int other0, bool inside, struct score_block *block)
 {
     const unsigned char *left = shared + (KEYS ? p.at.q : p.at.k);
     const unsigned char *right = shared + (KEYS ? p.at.dout : p.at.v);
@@ -146,7 +146,7 @@ score_block_of(const struct attention_problem &p, const struct attention_place &
             block->weight[n][i] = weight_of(score - (KEYS ? other_lse[i % 2] : own.lse[i / 2]));
         }
     }
-    if (!KEYS && other0 + first + 16 > p.nk) {
+    if (!KEYS && !inside && other0 + first + 16 > p.nk) {
 #pragma unroll
         for (int n = 0; n < 2; n++) {
 #pragma unroll
@@ -181,6 +181,16 @@ static __device__ __forceinline__ void add_delta(const struct score_block &block
     }
 }
 
+/* In `scores`: what operand_of makes of this lane's part of keys first .. first + 15, at i. */
+static __device__ __forceinline__ uint32_t *score_pair(const struct attention_problem &p,
+                                                       unsigned char *shared, int first, int i)
+{
+    int row = (int)threadIdx.x / WARP * 16 + lane_id() / 4 + i % 2 * 8;
+    int column = first + lane_id() % 4 * 2 + i / 2 * 8;
+    return reinterpret_cast<uint32_t *>(reinterpret_cast<uint16_t *>(shared + p.at.scores) +
+                                        row * p.scores_stride + column);
+}
+
 /* ds of 16 keys into dq, and into `scores`, where the bias gradient is made of it. */
 template <int DIM>
 static __device__ __forceinline__ void use_gradient(const struct attention_problem &p,
@@ -191,17 +201,18 @@ static __device__ __forceinline__ void use_gradient(const struct attention_probl
     operand_of(operand, ds);
     tile_weigh<DIM>(dq, operand, reinterpret_cast<const uint16_t *>(shared + p.at.k), first);
     if (!p.tensors.dbias_table) return;
-    int row = (int)threadIdx.x / WARP * 16 + lane_id() / 4;
-    uint16_t *scores = reinterpret_cast<uint16_t *>(shared + p.at.scores) + row * p.scores_stride +
-                       first + lane_id() % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        *reinterpret_cast<uint32_t *>(scores + i % 2 * 8 * p.scores_stride + i / 2 * 8) =
-            operand[i];
+        *score_pair(p, shared, first, i) = operand[i];
     }
 }
 
-/* A whole row in registers: up to 16 * GROUPS keys (9: no fewer than 129), all in shared memory. */
+/*
+ * A whole row at once: up to 16 * GROUPS keys (9: no fewer than 129), all in shared memory. With 9
+ * groups the weights, as bf16, wait in `scores`, where their gradients come later. That they leave,
+ * and a branch after every third group, keeps the compiler from putting off what can be put off
+ * (delta, rounding) until all f32 weights of the row are in registers at once.
+ */
 template <int DIM, bool WINDOW, int GROUPS>
 static __device__ __forceinline__ void
 short_rows(const struct attention_problem &p, const struct attention_place &at,
@@ -211,11 +222,16 @@ short_rows(const struct attention_problem &p, const struct attention_place &at,
     float slope[2 * GROUPS][4];
 #pragma unroll
     for (int n = 0; n < GROUPS; n++) {
-        if (GROUPS < 9 && 16 * n >= p.nk) continue;
+        if ((GROUPS < 9 || n % 3 == 2) && 16 * n >= p.nk) continue;
         struct score_block block;
-        score_block_of<DIM, WINDOW, false>(p, at, shared, *own, 16 * n, 0, &block);
+        score_block_of<DIM, WINDOW, false>(p, at, shared, *own, 16 * n, 0, GROUPS == 9 && n < 8,
+                                           &block);
         add_delta(block, own->delta);
         operand_of(weights[n], block.weight);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (GROUPS == 9) *score_pair(p, shared, 16 * n, i) = weights[n][i];
+        }
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             slope[2 * n + i / 4][i % 4] = block.slope[i / 4][i % 4];
@@ -228,7 +244,8 @@ short_rows(const struct attention_problem &p, const struct attention_place &at,
         if (GROUPS < 9 && 16 * n >= p.nk) continue;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float2 weight = f32_of_pair(weights[n][i]);
+            float2 weight =
+                f32_of_pair(GROUPS == 9 ? *score_pair(p, shared, 16 * n, i) : weights[n][i]);
             float *x = &slope[2 * n + i / 2][i % 2 * 2];
             x[0] = weight.x * (x[0] - own->delta[i % 2]);
             x[1] = weight.y * (x[1] - own->delta[i % 2]);
@@ -247,7 +264,7 @@ static __device__ __forceinline__ void long_rows(const struct attention_problem 
 #pragma unroll 1
     for (int first = 0; first < count; first += 16) {
         struct score_block block;
-        score_block_of<DIM, WINDOW, false>(p, at, shared, *own, first, key0, &block);
+        score_block_of<DIM, WINDOW, false>(p, at, shared, *own, first, key0, false, &block);
         if (!use) {
             add_delta(block, own->delta);
             continue;
@@ -393,7 +410,7 @@ columns_sweep(const struct attention_problem &p, const struct attention_place &a
 #pragma unroll 1
     for (int first = 0; first < count; first += 16) {
         struct score_block block;
-        score_block_of<DIM, WINDOW, true>(p, at, shared, own, first, query0, &block);
+        score_block_of<DIM, WINDOW, true>(p, at, shared, own, first, query0, true, &block);
         uint32_t operand[4];
         float kept[2][4];
 #pragma unroll

@@ -120,19 +120,23 @@ static void device_case_run(struct device_case *c, uint64_t seed)
 
 /* ---- sizes and features ---- */
 
+static void check_row(const struct case_row *row, bool is_bf16, bool bias, uint64_t seed)
+{
+    struct device_case c;
+    device_case_init(&c, case_row_shape(row, is_bf16), bias, row->masked, seed);
+    naive_run(&c.host.naive);
+    device_case_run(&c, seed + 1);
+    case_check(&c.host, row->name, "GPU");
+    device_case_fini(&c);
+}
+
 static void check_all(bool is_bf16)
 {
     const char *only = getenv("WEFT_TEST_ROW");
     for (int i = 0; i < CASE_ROWS; i++) {
         const struct case_row *row = &case_rows[i];
         if (only && !strstr(row->name, only)) continue;
-        struct device_case c;
-        device_case_init(&c, case_row_shape(row, is_bf16), row->window > 0, row->masked,
-                         (uint64_t)i);
-        naive_run(&c.host.naive);
-        device_case_run(&c, (uint64_t)i + 1);
-        case_check(&c.host, row->name, "GPU");
-        device_case_fini(&c);
+        check_row(row, is_bf16, row->window > 0, (uint64_t)i);
     }
 }
 
@@ -146,6 +150,19 @@ static void test_bf16(void **state)
 {
     (void)state;
     check_all(true);
+}
+
+/* Windows whose scores have a place in shared memory for the bias gradient, and one without. */
+static void test_window_without_bias(void **state)
+{
+    (void)state;
+    static const struct case_row rows[] = {
+        {"window 12, no bias", 1, 288, 288, 1, 32, 12, 6, 12, 24, false, false, 0},
+        {"window 8, no bias", 1, 64, 64, 1, 64, 8, 4, 8, 8, false, false, 0},
+    };
+    for (uint64_t i = 0; i < 4; i++) {
+        check_row(&rows[i / 2], i % 2, false, i);
+    }
 }
 
 /* ---- numbers ---- */
@@ -337,9 +354,13 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),          cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_reproducible), cmocka_unit_test(test_even_softmax),
-        cmocka_unit_test(test_hidden_rows),  cmocka_unit_test(test_nan_and_large),
+        cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_window_without_bias),
+        cmocka_unit_test(test_reproducible),
+        cmocka_unit_test(test_even_softmax),
+        cmocka_unit_test(test_hidden_rows),
+        cmocka_unit_test(test_nan_and_large),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
