@@ -1,6 +1,6 @@
 /*
  * The emulator and the words of kernel.cuh: warp functions, barriers, tensor-core fragments,
- * asynchronous copies, launches, graphs, and what it must refuse.
+ * asynchronous copies, launches, graphs, the order of streams, and what it must refuse.
  *
  * On a GPU the same tests say that the emulator's idea of an instruction is the machine's.
  */
@@ -339,6 +339,121 @@ static void test_race_is_seen(void **state)
     device_free(out);
 }
 
+/* ---- the order of streams ---- */
+
+struct streams {
+    cudaStream_t a, b;
+    cudaEvent_t fork, join;
+    float *x, *by; /* device */
+};
+
+/* x += by on the second stream, which writes `by` before, and x += 2 by on the first. */
+static enum status enqueue_pair(const struct streams *s, const float *by, bool joins)
+{
+    CUDA_TRY(cudaEventRecord(s->fork, s->a));
+    CUDA_TRY(cudaStreamWaitEvent(s->b, s->fork, 0));
+    CUDA_TRY(cudaMemcpyAsync(s->by, by, sizeof *by, cudaMemcpyHostToDevice, s->b));
+    TRY(CUDA_LAUNCH(add_kernel, 1, 1, 0, s->b, s->x, s->by, 1.0f));
+    CUDA_TRY(cudaEventRecord(s->join, s->b));
+    if (joins) CUDA_TRY(cudaStreamWaitEvent(s->a, s->join, 0));
+    return CUDA_LAUNCH(add_kernel, 1, 1, 0, s->a, s->x, s->by, 2.0f);
+}
+
+static enum status record_pair(const struct streams *s, const float *by, bool joins,
+                               cudaGraphExec_t *exec)
+{
+    cudaGraph_t graph;
+    CUDA_TRY(cudaStreamBeginCapture(s->a, cudaStreamCaptureModeThreadLocal));
+    enum status status = enqueue_pair(s, by, joins);
+    cudaError_t error = cudaStreamEndCapture(s->a, &graph);
+    TRY(status);
+    CUDA_TRY(error);
+    CUDA_TRY(cudaGraphInstantiate(exec, graph, 0));
+    CUDA_TRY(cudaGraphDestroy(graph));
+    return STATUS_OK;
+}
+
+static void streams_make(struct streams *s)
+{
+    s->x = device_array<float>(1);
+    s->by = device_array<float>(1);
+    MUST_CUDA(cuda_status(cudaStreamCreateWithFlags(&s->a, cudaStreamNonBlocking), "stream"));
+    MUST_CUDA(cuda_status(cudaStreamCreateWithFlags(&s->b, cudaStreamNonBlocking), "stream"));
+    MUST_CUDA(cuda_status(cudaEventCreateWithFlags(&s->fork, cudaEventDisableTiming), "event"));
+    MUST_CUDA(cuda_status(cudaEventCreateWithFlags(&s->join, cudaEventDisableTiming), "event"));
+}
+
+static void streams_free(struct streams *s)
+{
+    cudaStreamDestroy(s->a);
+    cudaStreamDestroy(s->b);
+    cudaEventDestroy(s->fork);
+    cudaEventDestroy(s->join);
+    device_free(s->x);
+    device_free(s->by);
+}
+
+/* How often x is not 3 by: what the host writes too soon, when `hurries`, or without an order. */
+static int count_wrong(bool joins, bool hurries, bool recorded)
+{
+    struct streams s;
+    cudaGraphExec_t exec = NULL;
+    int wrong = 0;
+    float by = 5;
+    streams_make(&s);
+    if (recorded) MUST_CUDA(record_pair(&s, &by, joins, &exec));
+    for (int seed = 1; seed <= 40; seed++) {
+        emulated_seed((uint64_t)seed);
+        by = 5;
+        MUST_CUDA(cuda_status(cudaMemsetAsync(s.x, 0, sizeof *s.x, s.a), "memset"));
+        MUST_CUDA(cuda_status(cudaMemsetAsync(s.by, 0, sizeof *s.by, s.a), "memset"));
+        if (recorded) {
+            MUST_CUDA(cuda_status(cudaGraphLaunch(exec, s.a), "launch"));
+        } else {
+            MUST_CUDA(enqueue_pair(&s, &by, joins));
+        }
+        if (hurries) by = 7;
+        MUST_CUDA(cuda_status(cudaStreamSynchronize(s.a), "wait"));
+        MUST_CUDA(cuda_status(cudaStreamSynchronize(s.b), "wait"));
+        float got = 0;
+        from_device(&got, s.x, 1);
+        wrong += got != 15;
+    }
+    if (exec) cudaGraphExecDestroy(exec);
+    streams_free(&s);
+    return wrong;
+}
+
+static void test_order(void **state)
+{
+    (void)state;
+    assert_int_equal(count_wrong(true, false, false), 0);
+    assert_int_equal(count_wrong(true, false, true), 0);
+    assert_in_range(count_wrong(false, false, false), 5, 35);
+    assert_in_range(count_wrong(true, true, false), 5, 40);
+    assert_in_range(count_wrong(true, true, true), 5, 40);
+}
+
+/* A recording whose streams do not come together, or that waits for what is not part of it. */
+static void test_recording_refused(void **state)
+{
+    (void)state;
+    struct streams s;
+    cudaGraphExec_t exec;
+    float by = 5;
+    streams_make(&s);
+    assert_int_not_equal(record_pair(&s, &by, false, &exec), STATUS_OK);
+    assert_non_null(strstr(status_message(), "capturing stream has unjoined work"));
+    MUST_CUDA(cuda_status(cudaEventRecord(s.join, s.b), "event"));
+    MUST_CUDA(cuda_status(cudaStreamBeginCapture(s.a, cudaStreamCaptureModeThreadLocal), "begin"));
+    assert_int_equal(cudaStreamWaitEvent(s.a, s.join, 0), cudaErrorStreamCaptureIsolation);
+    cudaGraph_t graph;
+    MUST_CUDA(cuda_status(cudaStreamEndCapture(s.a, &graph), "end"));
+    cudaGraphDestroy(graph);
+    cudaGetLastError();
+    streams_free(&s);
+}
+
 static __global__ void bad_kernel(float *x, int kind)
 {
     __shared__ float shared[32];
@@ -363,6 +478,7 @@ static void assert_refused(int kind, const char *message)
         signal(SIGABRT, SIG_DFL);
         dup2(out[1], 2);
         (void)CUDA_LAUNCH(bad_kernel, 1, 32, 0, 0, x, kind);
+        cudaDeviceSynchronize();
         _exit(0);
     }
     close(out[1]);
@@ -427,6 +543,8 @@ int main(void)
         cmocka_unit_test(test_launch_refused),
 #if defined(WEFT_CUDA_EMULATED)
         cmocka_unit_test(test_race_is_seen),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_recording_refused),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_memory),
 #endif

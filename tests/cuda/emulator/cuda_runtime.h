@@ -16,6 +16,9 @@
  *     sizes that no GPU launches, misaligned 16-byte accesses, host code that reads device memory
  *     (a segmentation fault outside sanitizer builds), kernels that write out of bounds (with
  *     ASan).
+ *   - Missing order: streams take turns, in a pseudo-random order too, and only when the host waits
+ *     or now and then. Work that should have waited for another stream, pinned memory that the host
+ *     writes before it was copied, or reads before it is there: found by one seed or another.
  *
  * It does not find races between blocks (they run one after another) or on one word within a warp's
  * instruction, and its speed says nothing.
@@ -301,7 +304,9 @@ typedef enum cudaError {
     cudaErrorInvalidDevice = 101,
     cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719,
-    cudaErrorStreamCaptureUnsupported = 900
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905
 } cudaError_t;
 
 typedef struct CUstream_st *cudaStream_t;
@@ -402,12 +407,13 @@ cudaError_t cudaFuncSetAttribute(T *kernel, enum cudaFuncAttribute attribute, in
 /* Runs or, under capture, records `work`, which may touch device memory. */
 cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work);
 
-/* The same for work that cannot end yet while it returns false; it is called again, and what was
- * submitted later waits. */
-cudaError_t emulated_submit_waiting(cudaStream_t stream, std::function<bool()> work);
+/* The same for a collective, which cannot end yet while it returns false: it is called again, and
+ * what was submitted to the stream later waits. Collectives begin and end in the order in which
+ * they were submitted, whatever their streams. */
+cudaError_t emulated_submit_collective(cudaStream_t stream, std::function<bool()> work);
 
-/* Whether work is being recorded. */
-bool emulated_is_capturing(void);
+/* Whether what is submitted to the stream is being recorded. */
+bool emulated_is_capturing(cudaStream_t stream);
 
 /* An environment variable. "R:VALUE" is VALUE on rank R, and NULL on the others. */
 const char *emulated_setting(const char *name);

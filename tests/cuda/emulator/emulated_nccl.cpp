@@ -300,11 +300,11 @@ ncclResult_t ncclGroupEnd(void)
     std::shared_ptr<struct group> group(open_group);
     open_group = NULL;
     if (group->calls.empty()) return ncclSuccess;
-    if (emulated_is_capturing()) {
+    if (emulated_is_capturing(group->stream)) {
         group->is_recorded = true;
         group->comm->recorded++;
     }
-    emulated_submit_waiting(group->stream, [=]() { return advance(group.get()); });
+    emulated_submit_collective(group->stream, [=]() { return advance(group.get()); });
     return ncclSuccess;
 }
 

@@ -1,58 +1,40 @@
 /*
- * The runtime interface of the emulator: one GPU a process, and everything done when it is asked
- * for, save that a collective waits for other ranks: then what comes after it waits in a queue,
- * whatever its stream. Every call that waits, or asks whether something is done, moves the queue
- * on.
+ * The runtime interface of the emulator, but for streams (emulated_streams.cpp): one GPU a process,
+ * and its memory.
  *
  * Device memory is plain memory, so that ASan sees the ends of allocations. In other builds it is
  * mapped, and readable only while a kernel or copy runs: host code that reads through a device
  * pointer gets a segmentation fault, as it would with a GPU.
- *
- * Under capture, work is recorded in the order of the calls, whatever its stream. That is one of
- * the orders that the events allow.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 
-#include <deque>
 #include <map>
-#include <vector>
 
 #include "tests/cuda/emulator/cuda_runtime.h"
+#include "tests/cuda/emulator/emulated_streams.h"
 #include "tests/cuda/emulator/emulator.h"
-
-struct CUstream_st {
-    int unused;
-};
-struct emulated_event {
-    double time;
-    uint64_t asked, reached; /* how often it was recorded, and how often that was reached */
-};
-struct emulated_graph {
-    std::vector<std::function<bool()>> work;
-};
 
 static struct {
     std::map<char *, size_t> allocations;
     size_t used, total;
-    int open; /* nesting of code that may touch device memory */
-    struct emulated_graph *capturing;
-    std::deque<std::function<bool()>> queue; /* submitted and not done */
-    bool is_moving;
-    int64_t done;       /* pieces of work */
+    int open;           /* nesting of code that may touch device memory */
     cudaError_t broken; /* the device failed, and every call says so */
     int device;
     cudaError_t last;
 } d;
 
-static cudaError_t result(cudaError_t error)
+cudaError_t emulated_result(cudaError_t error)
 {
     if (d.broken != cudaSuccess) error = d.broken;
     if (error != cudaSuccess) d.last = error;
     return error;
+}
+
+void emulated_break(void)
+{
+    d.broken = cudaErrorLaunchFailure;
 }
 
 const char *emulated_setting(const char *name)
@@ -77,6 +59,10 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorInvalidConfiguration";
     case cudaErrorStreamCaptureUnsupported:
         return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureUnjoined:
+        return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation:
+        return "cudaErrorStreamCaptureIsolation";
     case cudaErrorLaunchFailure:
         return "cudaErrorLaunchFailure";
     case cudaErrorNotReady:
@@ -99,6 +85,10 @@ const char *cudaGetErrorString(cudaError_t error)
         return "invalid configuration argument";
     case cudaErrorStreamCaptureUnsupported:
         return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureUnjoined:
+        return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+        return "dependency created on uncaptured work in another stream";
     case cudaErrorLaunchFailure:
         return "unspecified launch failure";
     case cudaErrorNotReady:
@@ -141,7 +131,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 {
     const char *text = emulated_setting("WEFT_EMULATED_DEVICES");
     *count = text ? atoi(text) : 1;
-    return *count ? cudaSuccess : result(cudaErrorNoDevice);
+    return *count ? cudaSuccess : emulated_result(cudaErrorNoDevice);
 }
 
 cudaError_t cudaGetDevice(int *device)
@@ -155,7 +145,7 @@ cudaError_t cudaSetDevice(int device)
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) return error;
-    if (device < 0 || device >= count) return result(cudaErrorInvalidDevice);
+    if (device < 0 || device >= count) return emulated_result(cudaErrorInvalidDevice);
     d.device = device;
     return cudaSuccess;
 }
@@ -224,72 +214,36 @@ static void protect(int protection)
 #endif
 }
 
-static void enter(void)
+void emulated_enter(void)
 {
     if (d.open++ == 0) protect(PROT_READ | PROT_WRITE);
 }
 
-static void leave(void)
+void emulated_leave(void)
 {
     if (--d.open == 0) protect(PROT_NONE);
 }
 
-/*
- * Moves the queue on as far as it goes. WEFT_EMULATED_FAILURE: the device fails after so many
- * pieces of work.
- */
-static void move(void)
-{
-    if (d.is_moving || d.queue.empty()) return;
-    const char *text = emulated_setting("WEFT_EMULATED_FAILURE");
-    int64_t most = text ? atoll(text) : INT64_MAX;
-    d.is_moving = true;
-    enter();
-    while (!d.queue.empty() && d.queue.front()()) {
-        d.queue.pop_front();
-        if (++d.done < most) continue;
-        d.broken = cudaErrorLaunchFailure;
-        d.queue.clear();
-    }
-    leave();
-    d.is_moving = false;
-}
-
-/* Waits until all is done. */
-static cudaError_t drain(void)
-{
-    if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
-    for (move(); !d.queue.empty(); move()) {
-        usleep(50);
-    }
-    return result(cudaSuccess);
-}
-
-cudaError_t cudaDeviceSynchronize(void)
-{
-    return drain();
-}
-
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
-    if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
+    if (emulated_is_recording()) return emulated_result(cudaErrorStreamCaptureUnsupported);
     *memory = NULL;
     if (bytes == 0) return cudaSuccess;
-    if (bytes > total() - d.used) return result(cudaErrorMemoryAllocation);
+    if (bytes > total() - d.used) return emulated_result(cudaErrorMemoryAllocation);
 #if defined(__SANITIZE_ADDRESS__)
     /* Not aligned_alloc: its sizes are multiples of the alignment. */
-    if (posix_memalign(memory, 256, bytes) != 0) return result(cudaErrorMemoryAllocation);
+    if (posix_memalign(memory, 256, bytes) != 0) return emulated_result(cudaErrorMemoryAllocation);
 #else
     *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (*memory == MAP_FAILED) return result(cudaErrorMemoryAllocation);
+    if (*memory == MAP_FAILED) return emulated_result(cudaErrorMemoryAllocation);
 #endif
     d.allocations[(char *)*memory] = bytes;
     d.used += bytes;
     /* Nobody may count on zeros. Large allocations keep them: touching all of it takes memory. */
     if (bytes <= 64 << 20) {
-        enter();
+        emulated_enter();
         memset(*memory, 0xFF, bytes);
-        leave();
+        emulated_leave();
     }
     return cudaSuccess;
 }
@@ -298,8 +252,8 @@ cudaError_t cudaFree(void *memory)
 {
     if (!memory) return cudaSuccess;
     auto found = d.allocations.find((char *)memory);
-    if (found == d.allocations.end()) return result(cudaErrorInvalidValue);
-    drain();
+    if (found == d.allocations.end()) return emulated_result(cudaErrorInvalidValue);
+    emulated_drain();
     d.used -= found->second;
 #if defined(__SANITIZE_ADDRESS__)
     free(memory);
@@ -313,12 +267,12 @@ cudaError_t cudaFree(void *memory)
 cudaError_t cudaMallocHost(void **memory, size_t bytes)
 {
     *memory = malloc(bytes ? bytes : 1);
-    return *memory ? cudaSuccess : result(cudaErrorMemoryAllocation);
+    return *memory ? cudaSuccess : emulated_result(cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFreeHost(void *memory)
 {
-    if (memory) drain();
+    if (memory) emulated_drain();
     free(memory);
     return cudaSuccess;
 }
@@ -347,202 +301,31 @@ static bool direction_fits(const void *to, const void *from, enum cudaMemcpyKind
     }
 }
 
-cudaError_t emulated_submit_waiting(cudaStream_t stream, std::function<bool()> work)
-{
-    (void)stream;
-    if (d.broken != cudaSuccess) return result(d.broken);
-    if (d.capturing) {
-        d.capturing->work.push_back(work);
-        return cudaSuccess;
-    }
-    d.queue.push_back(work);
-    move();
-    return cudaSuccess;
-}
-
-bool emulated_is_capturing(void)
-{
-    return d.capturing != NULL;
-}
-
-cudaError_t emulated_submit(cudaStream_t stream, std::function<void()> work)
-{
-    return emulated_submit_waiting(stream, [=]() {
-        work();
-        return true;
-    });
-}
-
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
     if (bytes == 0) return cudaSuccess;
-    if (!direction_fits(to, from, kind)) return result(cudaErrorInvalidValue);
+    if (!direction_fits(to, from, kind)) return emulated_result(cudaErrorInvalidValue);
     return emulated_submit(stream, [=]() { memcpy(to, from, bytes); });
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
-    if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
+    if (emulated_is_recording()) return emulated_result(cudaErrorStreamCaptureUnsupported);
     cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, NULL);
-    return error == cudaSuccess ? drain() : error;
+    return error == cudaSuccess ? cudaStreamSynchronize(NULL) : error;
 }
 
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
 {
     if (bytes == 0) return cudaSuccess;
-    if (!on_device(memory)) return result(cudaErrorInvalidValue);
+    if (!on_device(memory)) return emulated_result(cudaErrorInvalidValue);
     return emulated_submit(stream, [=]() { memset(memory, value, bytes); });
 }
 
+/* The host does not wait for it, and neither do streams that do not block. */
 cudaError_t cudaMemset(void *memory, int value, size_t bytes)
 {
-    if (d.capturing) return result(cudaErrorStreamCaptureUnsupported);
-    cudaError_t error = cudaMemsetAsync(memory, value, bytes, NULL);
-    return error == cudaSuccess ? drain() : error;
-}
-
-/* ---- streams, events, graphs ---- */
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
-{
-    (void)flags;
-    *stream = new struct CUstream_st();
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority)
-{
-    (void)priority;
-    return cudaStreamCreateWithFlags(stream, flags);
-}
-
-cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
-{
-    *least = 0;
-    *greatest = -5;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    delete stream;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    (void)stream;
-    return drain();
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
-{
-    (void)stream;
-    (void)event;
-    (void)flags;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
-{
-    (void)flags;
-    *event = new struct emulated_event();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    delete event;
-    return cudaSuccess;
-}
-
-static double delayed;
-
-void emulated_delay(double seconds)
-{
-    delayed += seconds;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    uint64_t number = d.capturing ? 0 : ++event->asked;
-    return emulated_submit(stream, [=]() {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        event->time = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec + delayed;
-        if (number > event->reached) event->reached = number;
-    });
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    move();
-    if (d.broken != cudaSuccess) return result(d.broken);
-    return event->reached == event->asked ? cudaSuccess : cudaErrorNotReady;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    (void)event;
-    return drain();
-}
-
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
-{
-    *milliseconds = (float)(1e3 * (end->time - start->time));
-    return cudaSuccess;
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *user)
-{
-    return emulated_submit(stream, [=]() {
-        leave();
-        function(user);
-        enter();
-    });
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
-{
-    (void)mode;
-    if (!stream || d.capturing) return result(cudaErrorStreamCaptureUnsupported);
-    d.capturing = new struct emulated_graph();
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
-{
-    (void)stream;
-    *graph = d.capturing;
-    d.capturing = NULL;
-    return *graph ? cudaSuccess : result(cudaErrorInvalidValue);
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
-{
-    (void)flags;
-    *exec = new struct emulated_graph(*graph);
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
-{
-    (void)stream;
-    if (d.broken != cudaSuccess) return result(d.broken);
-    d.queue.insert(d.queue.end(), exec->work.begin(), exec->work.end());
-    move();
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
-{
-    delete exec;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph)
-{
-    delete graph;
-    return cudaSuccess;
+    if (emulated_is_recording()) return emulated_result(cudaErrorStreamCaptureUnsupported);
+    return cudaMemsetAsync(memory, value, bytes, NULL);
 }

@@ -17,6 +17,7 @@
 
 #include "tests/cuda/emulator/cuda_runtime.h"
 #include "tests/cuda/emulator/emulated_kernel.h"
+#include "tests/cuda/emulator/emulated_streams.h"
 #include "tests/cuda/emulator/emulator.h"
 
 #if !defined(__x86_64__)
@@ -451,6 +452,7 @@ void emulated_run(const char *name, const void *kernel, dim3 grid, dim3 block, s
 
 void emulated_seed(uint64_t seed)
 {
+    emulated_streams_seed(seed);
     e.random = seed * 0x9E3779B97F4A7C15u + 0xD1B54A32D192ED03u;
     if (e.random == 0) e.random = 1;
 }
