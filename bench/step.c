@@ -95,8 +95,8 @@ enum status bench_step_init(struct bench_step *b, const struct bench_step_option
         .device = options->device,
         .profile = options->profile};
     TRY(executor_create(&b->executor, b->step.graph, &executor));
-    TRY((options->device == DEVICE_CUDA ? optimizer_create_cuda : optimizer_create)(
-        &b->optimizer, b->step.graph, &b->values.optimizer, NULL));
+    TRY(optimizer_create(&b->optimizer, b->step.graph, &b->values.optimizer, NULL,
+                         executor_stream(b->executor)));
     executor_init_parameters(b->executor);
     feed(b);
     return STATUS_OK;
@@ -114,12 +114,13 @@ enum status bench_step_run(struct bench_step *b, int64_t update)
 {
     struct optimizer_report report;
     TRY(executor_run(b->executor, &(struct executor_run){.step = (uint64_t)update}));
-    TRY(executor_wait(b->executor));
     float *parameters = executor_device_parameters(b->executor);
     CHECK(parameters, STATUS_INTERNAL, "%s", status_message());
-    TRY(optimizer_step(b->optimizer, parameters, executor_device_gradients(b->executor), 1, update,
-                       b->values.train.steps, &report));
+    TRY(optimizer_start(b->optimizer, parameters, executor_device_gradients(b->executor), 1, update,
+                        b->values.train.steps));
     executor_device_parameters_changed(b->executor);
+    TRY(executor_wait(b->executor));
+    TRY(optimizer_finish(b->optimizer, &report));
     float loss = *(const float *)executor_data(b->executor, b->step.loss);
     CHECK(isfinite(loss) && !report.skipped, STATUS_CORRUPT, "the step's loss is %g%s",
           (double)loss, report.skipped ? ", and its gradient not finite" : "");

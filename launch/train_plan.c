@@ -90,7 +90,8 @@ enum status train_plan_init(struct train_plan *p, const struct train_config *val
 enum status train_plan_check(const struct train_plan *p)
 {
     struct optimizer *optimizer = NULL;
-    enum status status = optimizer_create(&optimizer, p->step.graph, &p->values->optimizer, NULL);
+    enum status status =
+        optimizer_create(&optimizer, p->step.graph, &p->values->optimizer, NULL, NULL);
     optimizer_destroy(&optimizer);
     return status;
 }

@@ -140,9 +140,8 @@ static enum status build_model(struct trainer *t)
         .tf32 = train->tf32,
         .comm = t->comm};
     TRY(executor_create(&t->executor, t->step.graph, &executor));
-    bool on_gpu = train->device == DEVICE_CUDA;
-    TRY((on_gpu ? optimizer_create_cuda : optimizer_create)(&t->optimizer, t->step.graph,
-                                                            &t->values.optimizer, t->comm));
+    TRY(optimizer_create(&t->optimizer, t->step.graph, &t->values.optimizer, t->comm,
+                         executor_stream(t->executor)));
     TRY(checkpoint_parameters(t->step.graph, &t->parameters, &t->num_parameters));
     int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
     t->sums = calloc((size_t)numbers, sizeof *t->sums);

@@ -185,6 +185,45 @@ struct executor_run trainer_run_of(const struct trainer *t, int64_t micro_step)
                                  .host = &t->host};
 }
 
+/* step.bounds, where the device has the parameters, behind an update. */
+static enum status limit_parameters(struct trainer *t, float *parameters)
+{
+    for (int i = 0; i < t->step.num_bounds; i++) {
+        const struct step_bound *bound = &t->step.bounds[i];
+        const struct parameter *p = graph_parameter_find(t->step.graph, bound->parameter);
+        TRY(optimizer_clamp(t->optimizer, parameters, p->offset, bound->low, bound->high));
+    }
+    return STATUS_OK;
+}
+
+void trainer_apply_bounds(struct trainer *t)
+{
+    float *flat = executor_parameters(t->executor);
+    for (int i = 0; i < t->step.num_bounds; i++) {
+        const struct step_bound *bound = &t->step.bounds[i];
+        const struct parameter *p = graph_parameter_find(t->step.graph, bound->parameter);
+        flat[p->offset] = fminf(fmaxf(flat[p->offset], bound->low), bound->high);
+    }
+}
+
+/* Whether an update is work behind the last run, which the host need not have waited for. */
+static bool is_ahead(const struct trainer *t)
+{
+    return executor_stream(t->executor) != NULL;
+}
+
+static enum status start_update(struct trainer *t)
+{
+    float *parameters = executor_device_parameters(t->executor);
+    CHECK(parameters, STATUS_INTERNAL, "%s", status_message());
+    TRY(optimizer_start(t->optimizer, parameters, executor_device_gradients(t->executor),
+                        1.0 / (double)(t->comm->size * t->accumulate), t->done,
+                        t->values.train.steps));
+    TRY(limit_parameters(t, parameters));
+    executor_device_parameters_changed(t->executor);
+    return STATUS_OK;
+}
+
 static enum status micro_step(struct trainer *t, int64_t m)
 {
     TRY(take_batch(t));
@@ -192,6 +231,7 @@ static enum status micro_step(struct trainer *t, int64_t m)
     trainer_feed(t);
     struct executor_run run = trainer_run_of(t, m);
     TRY(executor_run(t->executor, &run));
+    if (is_ahead(t) && m == t->accumulate - 1) TRY(start_update(t));
     TRY(executor_wait(t->executor));
     collect(t);
     collect_draws(t);
@@ -246,27 +286,6 @@ static enum status reduce_numbers(struct trainer *t, enum trainer_end *end)
     return STATUS_OK;
 }
 
-/* The same where the device has them, after an update. */
-static enum status limit_parameters(struct trainer *t, float *parameters)
-{
-    for (int i = 0; i < t->step.num_bounds; i++) {
-        const struct step_bound *bound = &t->step.bounds[i];
-        const struct parameter *p = graph_parameter_find(t->step.graph, bound->parameter);
-        TRY(optimizer_clamp(t->optimizer, parameters, p->offset, bound->low, bound->high));
-    }
-    return STATUS_OK;
-}
-
-void trainer_apply_bounds(struct trainer *t)
-{
-    float *flat = executor_parameters(t->executor);
-    for (int i = 0; i < t->step.num_bounds; i++) {
-        const struct step_bound *bound = &t->step.bounds[i];
-        const struct parameter *p = graph_parameter_find(t->step.graph, bound->parameter);
-        flat[p->offset] = fminf(fmaxf(flat[p->offset], bound->low), bound->high);
-    }
-}
-
 static enum status check_skipped(struct trainer *t)
 {
     if (!t->report.optimizer.skipped) {
@@ -297,13 +316,8 @@ enum status trainer_update(struct trainer *t, enum trainer_end *end)
     }
     TRY(checkpoint_settle(t->saver));
     trainer_clock_whole(&t->clock, t->comm, &seconds->checkpoint);
-    float *parameters = executor_device_parameters(t->executor);
-    CHECK(parameters, STATUS_INTERNAL, "%s", status_message());
-    TRY(optimizer_step(t->optimizer, parameters, executor_device_gradients(t->executor),
-                       1.0 / (double)(t->comm->size * t->accumulate), t->done,
-                       t->values.train.steps, &t->report.optimizer));
-    TRY(limit_parameters(t, parameters));
-    executor_device_parameters_changed(t->executor);
+    if (!is_ahead(t)) TRY(start_update(t));
+    TRY(optimizer_finish(t->optimizer, &t->report.optimizer));
     TRY(reduce_numbers(t, end));
     took(t, &seconds->update);
     TRY(check_skipped(t));

@@ -125,9 +125,8 @@ static enum status train(struct verify *v, const struct shape *shape, const doub
     struct training t;
     struct optimizer *optimizer = NULL;
     TRY(read_constants(v, &t));
-    enum status status = v->device == DEVICE_CUDA
-                             ? optimizer_create_cuda(&optimizer, v->step.graph, &t.config, NULL)
-                             : optimizer_create(&optimizer, v->step.graph, &t.config, NULL);
+    enum status status =
+        optimizer_create(&optimizer, v->step.graph, &t.config, NULL, executor_stream(v->executor));
     for (int64_t s = 0; status == STATUS_OK && s < shape->dim[0]; s++) {
         status = train_step(v, optimizer, s, t.total, losses + s * shape->dim[1], rates[s]);
     }

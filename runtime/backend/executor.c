@@ -215,6 +215,11 @@ void executor_device_parameters_changed(struct executor *executor)
     executor->backend->stale(executor, false);
 }
 
+struct CUstream_st *executor_stream(const struct executor *executor)
+{
+    return executor->backend->stream(executor);
+}
+
 enum status executor_parameters_fetch(struct executor *executor)
 {
     return executor->backend->fetch(executor, PLAN_CLASS_PARAMETER);

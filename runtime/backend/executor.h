@@ -18,6 +18,7 @@
 extern "C" {
 #endif
 
+struct CUstream_st;
 struct comm;
 struct executor;
 struct host_rows;
@@ -76,6 +77,13 @@ void executor_parameters_changed(struct executor *executor);
 float *executor_device_parameters(struct executor *executor);
 float *executor_device_gradients(struct executor *executor);
 void executor_device_parameters_changed(struct executor *executor);
+
+/*
+ * The stream of a GPU that all its work is on; NULL on the CPU. What is enqueued there (an update)
+ * comes behind the runs before it, which executor_wait waits for alone, and before what reads the
+ * vectors later: runs and fetches.
+ */
+struct CUstream_st *executor_stream(const struct executor *executor);
 
 /* Fills the parameters from their `init` rules. A function of seed and names alone. */
 void executor_init_parameters(struct executor *executor);

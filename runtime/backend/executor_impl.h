@@ -50,6 +50,7 @@ struct backend {
     /* Brings what was written to the host's parameters to the device. */
     enum status (*settle)(struct executor *executor);
     size_t (*bytes)(const struct executor *executor); /* beyond the plan's classes */
+    struct CUstream_st *(*stream)(const struct executor *executor);
 };
 
 extern const struct backend cpu_backend;

@@ -131,7 +131,8 @@ struct optimizer {
     int64_t *counts; /* sharded: elements per rank */
     int64_t applied;
     int64_t skipped;
-    struct cuda_update *cuda; /* the state of which `moments` are copies; NULL on the CPU */
+    struct optimizer_report report; /* of the update that was started */
+    struct cuda_update *cuda;       /* the state of which `moments` are copies; NULL on the CPU */
 };
 
 static enum status make_segments(struct optimizer *o, const struct graph *graph)
@@ -189,46 +190,45 @@ static enum status optimizer_build(struct optimizer *o, const struct graph *grap
     return STATUS_OK;
 }
 
-enum status optimizer_create(struct optimizer **optimizer, const struct graph *graph,
-                             const struct optimizer_config *config, struct comm *comm)
-{
-    *optimizer = NULL;
-    struct optimizer *o = calloc(1, sizeof *o);
-    CHECK(o, STATUS_NO_MEMORY, "optimizer: out of memory");
-    o->config = config;
-    o->comm = comm;
-    enum status status = optimizer_build(o, graph);
-    if (status != STATUS_OK) {
-        optimizer_destroy(&o);
-        return status;
-    }
-    *optimizer = o;
-    return STATUS_OK;
-}
+/* ---- on a GPU ---- */
 
 #if defined(WEFT_CUDA)
 
-static enum status start_on_device(struct optimizer *o)
+/* Slices, and which of them is this rank's. One rank has all, sharded or not. */
+static enum status create_on_device(struct optimizer *o, struct CUstream_st *stream)
 {
+    int slices = o->comm ? o->comm->size : 1;
     struct cuda_segment *segments = calloc((size_t)o->num_segments + 1, sizeof *segments);
-    CHECK(segments, STATUS_NO_MEMORY, "optimizer: out of memory");
+    int64_t *bounds = calloc((size_t)slices + 1, sizeof *bounds);
+    enum status status = STATUS_OK;
+    CHECK_GOTO(segments && bounds, status, done, STATUS_NO_MEMORY, "optimizer: out of memory");
     for (int64_t i = 0; i < o->num_segments; i++) {
         const struct segment *s = &o->segments[i];
         segments[i] = (struct cuda_segment){s->begin, s->end, s->lr, s->decay};
     }
-    enum status status = cuda_update_create(&o->cuda, segments, o->num_segments, o->begin,
-                                            o->end - o->begin, o->moments[2] != NULL);
+    for (int i = 0; i <= slices; i++) {
+        bounds[i] = plan_slice_begin(o->elements, slices, i);
+    }
+    const struct cuda_update_options options = {
+        .segments = segments,
+        .num_segments = o->num_segments,
+        .bounds = bounds,
+        .slices = slices,
+        .own = o->counts && slices > 1 ? o->comm->rank : -1,
+        .ema = o->moments[2] != NULL,
+        .stream = stream,
+        .comm = slices > 1 ? o->comm : NULL,
+    };
+    status = cuda_update_create(&o->cuda, &options);
+done:
     free(segments);
+    free(bounds);
     return status;
 }
 
-enum status optimizer_create_cuda(struct optimizer **optimizer, const struct graph *graph,
-                                  const struct optimizer_config *config, struct comm *comm)
+static void destroy_on_device(struct optimizer *o)
 {
-    TRY(optimizer_create(optimizer, graph, config, comm));
-    enum status status = start_on_device(*optimizer);
-    if (status != STATUS_OK) optimizer_destroy(optimizer);
-    return status;
+    cuda_update_destroy(&o->cuda);
 }
 
 enum status optimizer_fetch(struct optimizer *o)
@@ -252,45 +252,53 @@ static enum status clamp_on_device(struct optimizer *o, float *element, float lo
     return cuda_update_clamp(o->cuda, element, low, high);
 }
 
-static enum status update_on_device(struct optimizer *o, float *parameters, const float *gradients,
-                                    double lr, double scale)
+static enum status start_on_device(struct optimizer *o, float *parameters, const float *gradients,
+                                   double scale)
 {
     const struct cuda_update_step step = {
         .parameters = parameters,
         .gradients = gradients,
-        .step = o->applied,
-        .lr = lr,
+        .step = o->applied + 1,
+        .lr = o->report.lr,
         .beta1 = o->config->betas.items[0],
         .beta2 = o->config->betas.items[1],
         .eps = o->config->eps,
         .weight_decay = o->config->weight_decay,
         .gradient_scale = scale,
+        .clip = o->config->clip_norm,
         .ema_decay = o->config->ema_decay,
         .fiber = o->config->form == OPTIMIZER_ADAMW_FIBER,
     };
-    TRY(cuda_update_run(o->cuda, &step));
-    return o->counts ? cuda_update_gather(o->cuda, o->comm, parameters, o->counts) : STATUS_OK;
+    return cuda_update_start(o->cuda, &step);
 }
 
-static enum status square_of(struct optimizer *o, const float *x, int64_t count, double *square)
+static enum status finish_on_device(struct optimizer *o)
 {
-    if (o->cuda) return cuda_update_square(o->cuda, x, count, square);
-    sum_squares_cpu(x, square, o->scratch, count);
+    struct cuda_decision decision;
+    TRY(cuda_update_finish(o->cuda, &decision));
+    o->report.gradient_norm = decision.norm;
+    o->report.clipped = decision.clipped;
+    o->report.skipped = decision.skipped;
     return STATUS_OK;
 }
 
 #else
 
-enum status optimizer_create_cuda(struct optimizer **optimizer, const struct graph *graph,
-                                  const struct optimizer_config *config, struct comm *comm)
+static enum status no_device(void)
 {
-    (void)graph;
-    (void)config;
-    (void)comm;
-    *optimizer = NULL;
-    return status_fail(STATUS_UNSUPPORTED,
-                       "this weft was built without CUDA; build it where nvcc is found, or run on "
-                       "the CPU");
+    return status_fail(STATUS_INTERNAL, "optimizer: this weft was built without CUDA");
+}
+
+static enum status create_on_device(struct optimizer *o, struct CUstream_st *stream)
+{
+    (void)o;
+    (void)stream;
+    return no_device();
+}
+
+static void destroy_on_device(struct optimizer *o)
+{
+    (void)o;
 }
 
 enum status optimizer_fetch(struct optimizer *o)
@@ -311,30 +319,42 @@ static enum status clamp_on_device(struct optimizer *o, float *element, float lo
     (void)element;
     (void)low;
     (void)high;
-    return status_fail(STATUS_INTERNAL, "optimizer: no device");
+    return no_device();
 }
 
-static enum status update_on_device(struct optimizer *o, float *parameters, const float *gradients,
-                                    double lr, double scale)
+static enum status start_on_device(struct optimizer *o, float *parameters, const float *gradients,
+                                   double scale)
 {
-    (void)lr;
     (void)scale;
     return clamp_on_device(o, parameters, gradients[0], 0);
 }
 
-static enum status square_of(struct optimizer *o, const float *x, int64_t count, double *square)
+static enum status finish_on_device(struct optimizer *o)
 {
-    sum_squares_cpu(x, square, o->scratch, count);
-    return STATUS_OK;
+    (void)o;
+    return no_device();
 }
 
 #endif
 
-enum status optimizer_clamp(struct optimizer *o, float *parameters, int64_t offset, float low,
-                            float high)
+/* ---- life ---- */
+
+enum status optimizer_create(struct optimizer **optimizer, const struct graph *graph,
+                             const struct optimizer_config *config, struct comm *comm,
+                             struct CUstream_st *stream)
 {
-    if (o->cuda) return clamp_on_device(o, parameters + offset, low, high);
-    parameters[offset] = fminf(fmaxf(parameters[offset], low), high);
+    *optimizer = NULL;
+    struct optimizer *o = calloc(1, sizeof *o);
+    CHECK(o, STATUS_NO_MEMORY, "optimizer: out of memory");
+    o->config = config;
+    o->comm = comm;
+    enum status status = optimizer_build(o, graph);
+    if (status == STATUS_OK && stream) status = create_on_device(o, stream);
+    if (status != STATUS_OK) {
+        optimizer_destroy(&o);
+        return status;
+    }
+    *optimizer = o;
     return STATUS_OK;
 }
 
@@ -342,9 +362,7 @@ void optimizer_destroy(struct optimizer **optimizer)
 {
     struct optimizer *o = *optimizer;
     if (!o) return;
-#if defined(WEFT_CUDA)
-    cuda_update_destroy(&o->cuda);
-#endif
+    destroy_on_device(o);
     for (int i = 0; i < 3; i++) {
         memory_unmap((void **)&o->moments[i], slice_bytes(o));
     }
@@ -387,12 +405,12 @@ static enum status gradient_square(struct optimizer *o, const float *gradients, 
             int64_t begin = plan_slice_begin(o->elements, slices, r);
             int64_t end = plan_slice_begin(o->elements, slices, r + 1);
             double part = 0;
-            TRY(square_of(o, gradients + begin, end - begin, &part));
+            sum_squares_cpu(gradients + begin, &part, o->scratch, end - begin);
             *square += part;
         }
         return STATUS_OK;
     }
-    TRY(square_of(o, gradients + o->begin, o->end - o->begin, square));
+    sum_squares_cpu(gradients + o->begin, square, o->scratch, o->end - o->begin);
     return comm_allreduce(o->comm, "gradient norm", square, 1, COMM_F64, COMM_SUM);
 }
 
@@ -406,7 +424,7 @@ static void update_segment(struct optimizer *o, const struct segment *s, float *
         .m = o->moments[0] + at,
         .v = o->moments[1] + at,
         .count = s->end - s->begin,
-        .step = o->applied,
+        .step = o->applied + 1,
         .lr = lr * s->lr,
         .beta1 = o->config->betas.items[0],
         .beta2 = o->config->betas.items[1],
@@ -418,28 +436,22 @@ static void update_segment(struct optimizer *o, const struct segment *s, float *
     adamw_cpu(&args);
 }
 
-enum status optimizer_step(struct optimizer *o, float *parameters, float *gradients, double scale,
-                           int64_t update, int64_t total, struct optimizer_report *report)
+static enum status update_here(struct optimizer *o, float *parameters, const float *gradients,
+                               double scale)
 {
     double square = 0;
     TRY(gradient_square(o, gradients, &square));
     double norm = sqrt(square) * scale;
     double clip = o->config->clip_norm;
-    double lr = o->config->lr * schedule_factor(&o->config->schedule, update, total);
-    *report = (struct optimizer_report){.lr = lr, .gradient_norm = norm};
-    if (!isfinite(norm)) {
-        report->skipped = true;
-        o->skipped++;
-        return STATUS_OK;
-    }
+    o->report.gradient_norm = norm;
+    o->report.skipped = !isfinite(norm);
+    if (o->report.skipped) return STATUS_OK;
     if (clip > 0 && norm > clip) {
-        report->clipped = true;
+        o->report.clipped = true;
         scale *= clip / (norm + 1e-6);
     }
-    o->applied++;
-    if (o->cuda) return update_on_device(o, parameters, gradients, lr, scale);
     for (int64_t i = 0; i < o->num_segments; i++) {
-        update_segment(o, &o->segments[i], parameters, gradients, lr, scale);
+        update_segment(o, &o->segments[i], parameters, gradients, o->report.lr, scale);
     }
     if (o->moments[2]) {
         ema_cpu(o->moments[2], parameters + o->begin, o->config->ema_decay, o->end - o->begin);
@@ -447,4 +459,35 @@ enum status optimizer_step(struct optimizer *o, float *parameters, float *gradie
     if (!o->counts) return STATUS_OK;
     return comm_allgather(o->comm, "updated parameters", parameters + o->begin, parameters, 0,
                           o->counts, COMM_F32);
+}
+
+enum status optimizer_start(struct optimizer *o, float *parameters, float *gradients, double scale,
+                            int64_t update, int64_t total)
+{
+    double lr = o->config->lr * schedule_factor(&o->config->schedule, update, total);
+    o->report = (struct optimizer_report){.lr = lr};
+    return (o->cuda ? start_on_device : update_here)(o, parameters, gradients, scale);
+}
+
+enum status optimizer_finish(struct optimizer *o, struct optimizer_report *report)
+{
+    if (o->cuda) TRY(finish_on_device(o));
+    *(o->report.skipped ? &o->skipped : &o->applied) += 1;
+    *report = o->report;
+    return STATUS_OK;
+}
+
+enum status optimizer_step(struct optimizer *o, float *parameters, float *gradients, double scale,
+                           int64_t update, int64_t total, struct optimizer_report *report)
+{
+    TRY(optimizer_start(o, parameters, gradients, scale, update, total));
+    return optimizer_finish(o, report);
+}
+
+enum status optimizer_clamp(struct optimizer *o, float *parameters, int64_t offset, float low,
+                            float high)
+{
+    if (o->cuda) return clamp_on_device(o, parameters + offset, low, high);
+    parameters[offset] = fminf(fmaxf(parameters[offset], low), high);
+    return STATUS_OK;
 }

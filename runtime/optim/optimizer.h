@@ -5,6 +5,10 @@
  * section 5.1) a rank keeps moments and EMA of its slice alone: gradients arrive reduced to the
  * owner of each slice, the slice is updated, and the parameters are gathered. Gradients with a
  * non-finite value anywhere skip the update on all ranks together.
+ *
+ * On a GPU an update is work behind the run that makes the gradients: optimizer_start enqueues it
+ * before the host waits for that run, the GPU decides whether it is applied, and optimizer_finish
+ * learns that. On the CPU optimizer_start does it all.
  */
 #ifndef WEFT_RUNTIME_OPTIM_OPTIMIZER_H
 #define WEFT_RUNTIME_OPTIM_OPTIMIZER_H
@@ -12,6 +16,7 @@
 #include "runtime/graph/graph.h"
 #include "runtime/optim/schedule.h"
 
+struct CUstream_st;
 struct comm;
 
 /*
@@ -48,26 +53,27 @@ extern const struct config_table optimizer_table;
 struct optimizer;
 
 /*
- * Prepares state for all trainable parameters of `graph` that have a gradient. The graph, config
- * and comm (NULL: one rank) are borrowed. Not collective. Errors: STATUS_INVALID for a group that
- * matches no parameter (named); STATUS_NO_MEMORY.
+ * Prepares state for all trainable parameters of `graph` that have a gradient: in host memory, or,
+ * with the `stream` of an executor on a GPU (executor_stream), there, as are the vectors that it
+ * updates. The graph, config and comm (NULL: one rank) are borrowed, and the executor must live
+ * longer. Not collective on the CPU. Errors: STATUS_INVALID for a group that matches no parameter
+ * (named); STATUS_NO_MEMORY.
  */
 enum status optimizer_create(struct optimizer **optimizer, const struct graph *graph,
-                             const struct optimizer_config *config, struct comm *comm);
+                             const struct optimizer_config *config, struct comm *comm,
+                             struct CUstream_st *stream);
 void optimizer_destroy(struct optimizer **optimizer);
 
 /*
- * The same with the state, and the vectors that optimizer_step updates, on a GPU. What
- * optimizer_state shows is then a host copy: optimizer_fetch brings it up to date, and
- * optimizer_restored takes over what was written to it. Errors: STATUS_UNSUPPORTED in a build
- * without CUDA.
+ * On a GPU what optimizer_state shows is a host copy: optimizer_fetch brings it up to date, behind
+ * the last update, and optimizer_restored takes over what was written to it. On the CPU they do
+ * nothing.
  */
-enum status optimizer_create_cuda(struct optimizer **optimizer, const struct graph *graph,
-                                  const struct optimizer_config *config, struct comm *comm);
 enum status optimizer_fetch(struct optimizer *optimizer);
 enum status optimizer_restored(struct optimizer *optimizer);
 
-/* Limits element `offset` of the vector that optimizer_step updates to [low, high]. */
+/* Limits element `offset` of the vector that optimizer_start updates to [low, high], behind the
+ * update. */
 enum status optimizer_clamp(struct optimizer *optimizer, float *parameters, int64_t offset,
                             float low, float high);
 
@@ -83,8 +89,18 @@ struct optimizer_report {
  * over ranks; valid in this rank's slice with `shard`). `scale` is multiplied in: 1 / (ranks *
  * micro-steps) for the mean. `update` counts from 0 and `total` is the length of the schedule. A
  * skipped update changes nothing but the counter of skipped ones. Collective when sharded. On a
- * GPU the other ranks' slices are then on their way: the executor that has `parameters` waits.
+ * GPU it is enqueued behind what the executor was given, and the executor that has `parameters`
+ * orders what reads them behind it. The run must be waited for too: what it finds wrong is not
+ * known to the update, which is then not to be saved.
  */
+enum status optimizer_start(struct optimizer *optimizer, float *parameters, float *gradients,
+                            double scale, int64_t update, int64_t total);
+
+/* What became of the update that was started; comes once, before the next one. On a GPU it waits
+ * for the norm of the gradient, and not for the update. */
+enum status optimizer_finish(struct optimizer *optimizer, struct optimizer_report *report);
+
+/* Both. */
 enum status optimizer_step(struct optimizer *optimizer, float *parameters, float *gradients,
                            double scale, int64_t update, int64_t total,
                            struct optimizer_report *report);

@@ -2,11 +2,21 @@
  * One launch updates everything: segments are cut into chunks of equal size at creation, a block
  * takes a chunk, and the multipliers of its segment are in the chunk's row. A step reads gradient,
  * parameter and moments once and writes the last three once.
+ *
+ * The host enqueues an update before it knows the gradient's norm. A kernel of one thread decides,
+ * from the same sums in the same order as the host would, and what comes after reads its decision;
+ * a copy of that goes to pinned memory, behind which there is an event for the host to wait for.
+ *
+ * Sharded, the slices are gathered on the communicator's own stream, beside what the executor's
+ * does without parameters. Rejected: gathering in pieces, beside the AdamW of the next piece. On R
+ * ranks the update of a slice of N/R parameters moves 28 N/R bytes at the speed of memory and the
+ * gathering 4 N at that of the links, a tenth of it: of a few ms, R = 8 would save a tenth.
  */
 #include "runtime/optim/optimizer_cuda.h"
 
 #include <stdlib.h>
 
+#include "runtime/backend/cuda/device.h"
 #include "runtime/backend/cuda/device_comm.h"
 #include "runtime/ops/elementwise.cuh"
 
@@ -23,18 +33,38 @@ struct cuda_update {
     struct chunk *chunks;
     int64_t num_chunks;
     int64_t begin, count;
-    void *scratch;
-    float *square_low;        /* device: the result of sum_all, unused; see square */
-    struct device_comm *comm; /* NULL before a gather */
+    int slices, own;
+    int64_t *bounds;                     /* device [slices + 1] */
+    int64_t *counts;                     /* host [slices] */
+    double *parts;                       /* device [slices or 1, SUM_BLOCKS]: sums of squares */
+    double *squares;                     /* device [slices] */
+    struct cuda_decision *decision;      /* device */
+    struct cuda_decision *decision_host; /* pinned */
+    cudaStream_t stream;
+    cudaEvent_t decided; /* decision_host is there */
+    cudaEvent_t updated; /* for the other stream */
+    struct comm *world;
+    struct device_comm *comm; /* NULL for one rank */
+    uint32_t call;            /* of the last update, to the watchdog */
 };
 
-static enum status device_copy(void **memory, const void *from, size_t bytes)
+/* ---- memory ---- */
+
+/* Until all that is on the stream is done. */
+static enum status finish(struct cuda_update *u, const char *what)
+{
+    if (u->comm) return device_comm_wait(u->comm, u->stream, u->call, what);
+    return cuda_status(cudaStreamSynchronize(u->stream), what);
+}
+
+/* `from` NULL: zeros. On the stream, which does not wait for others. */
+static enum status device_copy(struct cuda_update *u, void **memory, const void *from, size_t bytes)
 {
     CUDA_TRY(cudaMalloc(memory, bytes ? bytes : 256));
     if (from) {
-        CUDA_TRY(cudaMemcpy(*memory, from, bytes, cudaMemcpyHostToDevice));
+        CUDA_TRY(cudaMemcpyAsync(*memory, from, bytes, cudaMemcpyHostToDevice, u->stream));
     } else {
-        CUDA_TRY(cudaMemset(*memory, 0, bytes));
+        CUDA_TRY(cudaMemsetAsync(*memory, 0, bytes, u->stream));
     }
     return STATUS_OK;
 }
@@ -59,32 +89,55 @@ static enum status make_chunks(struct cuda_update *u, const struct cuda_segment 
         }
     }
     enum status status =
-        device_copy((void **)&u->chunks, chunks, (size_t)u->num_chunks * sizeof *chunks);
+        device_copy(u, (void **)&u->chunks, chunks, (size_t)u->num_chunks * sizeof *chunks);
+    if (status == STATUS_OK) status = finish(u, "optimizer state");
     free(chunks);
     return status;
 }
 
-static enum status build(struct cuda_update *u, const struct cuda_segment *segments,
-                         int64_t num_segments, bool ema)
+static enum status make_slices(struct cuda_update *u, const int64_t *bounds)
 {
-    for (int i = 0; i < (ema ? 3 : 2); i++) {
-        TRY(device_copy((void **)&u->vector[i], NULL, (size_t)u->count * sizeof(float)));
+    size_t slices = (size_t)u->slices;
+    size_t parts = (u->own < 0 ? slices : 1) * SUM_BLOCKS * sizeof(double);
+    u->counts = (int64_t *)calloc(slices, sizeof *u->counts);
+    CHECK(u->counts, STATUS_NO_MEMORY, "optimizer: out of memory");
+    for (int i = 0; i < u->slices; i++) {
+        u->counts[i] = bounds[i + 1] - bounds[i];
     }
-    TRY(device_copy(&u->scratch, NULL, sum_all_scratch()));
-    TRY(device_copy((void **)&u->square_low, NULL, sizeof *u->square_low));
-    return make_chunks(u, segments, num_segments);
+    TRY(device_copy(u, (void **)&u->bounds, bounds, (slices + 1) * sizeof *bounds));
+    TRY(device_copy(u, (void **)&u->parts, NULL, parts));
+    TRY(device_copy(u, (void **)&u->squares, NULL, slices * sizeof *u->squares));
+    TRY(device_copy(u, (void **)&u->decision, NULL, sizeof *u->decision));
+    CUDA_TRY(cudaMallocHost((void **)&u->decision_host, sizeof *u->decision_host));
+    return STATUS_OK;
+}
+
+static enum status build(struct cuda_update *u, const struct cuda_update_options *options)
+{
+    CUDA_TRY(cudaEventCreateWithFlags(&u->decided, cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&u->updated, cudaEventDisableTiming));
+    for (int i = 0; i < (options->ema ? 3 : 2); i++) {
+        TRY(device_copy(u, (void **)&u->vector[i], NULL, (size_t)u->count * sizeof(float)));
+    }
+    TRY(make_slices(u, options->bounds));
+    return make_chunks(u, options->segments, options->num_segments);
 }
 
 extern "C" enum status cuda_update_create(struct cuda_update **update,
-                                          const struct cuda_segment *segments, int64_t num_segments,
-                                          int64_t begin, int64_t count, bool ema)
+                                          const struct cuda_update_options *options)
 {
     struct cuda_update *u = (struct cuda_update *)calloc(1, sizeof *u);
+    const int64_t *bounds = options->bounds;
     *update = u;
     CHECK(u, STATUS_NO_MEMORY, "optimizer: out of memory");
-    u->begin = begin;
-    u->count = count;
-    enum status status = build(u, segments, num_segments, ema);
+    u->stream = options->stream;
+    u->world = options->comm;
+    u->slices = options->slices;
+    u->own = options->own;
+    u->begin = bounds[u->own < 0 ? 0 : u->own];
+    u->count = bounds[u->own < 0 ? u->slices : u->own + 1] - u->begin;
+    enum status status = u->world ? device_comm_open(&u->comm, u->world) : STATUS_OK;
+    if (status == STATUS_OK) status = build(u, options);
     if (status != STATUS_OK) cuda_update_destroy(update);
     return status;
 }
@@ -98,51 +151,96 @@ extern "C" void cuda_update_destroy(struct cuda_update **update)
         cudaFree(u->vector[i]);
     }
     cudaFree(u->chunks);
-    cudaFree(u->scratch);
-    cudaFree(u->square_low);
+    cudaFree(u->bounds);
+    cudaFree(u->parts);
+    cudaFree(u->squares);
+    cudaFree(u->decision);
+    cudaFreeHost(u->decision_host);
+    if (u->decided) cudaEventDestroy(u->decided);
+    if (u->updated) cudaEventDestroy(u->updated);
+    free(u->counts);
     free(u);
     *update = NULL;
 }
 
-/* ---- the norm ---- */
+/* ---- the norm, and what follows from it ---- */
 
-template <bool WIDE> struct squares {
-    const float *x;
-    __device__ double operator()(int64_t begin, int size) const
-    {
+/* Sums of squares of slice blockIdx.y from `bounds` on, in parts that depend on its size alone;
+ * those of blocks that it has no use for are zeros. */
+static __global__ void __launch_bounds__(SUM_THREADS)
+    square_parts_kernel(const float *x, const int64_t *bounds, double *parts)
+{
+    __shared__ double shared[BLOCK_SHARED];
+    int64_t count = bounds[blockIdx.y + 1] - bounds[blockIdx.y];
+    int64_t blocks = (count + 4 * SUM_THREADS - 1) / (4 * SUM_THREADS);
+    int64_t stride = (blocks < SUM_BLOCKS ? blocks : (int64_t)SUM_BLOCKS) * 4 * SUM_THREADS;
+    int64_t begin = ((int64_t)blockIdx.x * SUM_THREADS + threadIdx.x) * 4;
+    double sum = 0.0;
+    x += bounds[blockIdx.y];
+    /* Slices begin at multiples of 16 elements. */
+    for (; begin < count; begin += stride) {
         float v[4];
-        load_some<float, WIDE>(x + begin, size, v);
-        double sum = 0.0;
+        double four = 0.0;
+        load_some<float, true>(x + begin, count - begin < 4 ? (int)(count - begin) : 4, v);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            sum += (double)v[i] * (double)v[i];
+            four += (double)v[i] * (double)v[i];
         }
-        return sum;
+        sum += four;
     }
-};
+    sum = block_sum(sum, shared);
+    if (threadIdx.x == 0) parts[(int64_t)blockIdx.y * SUM_BLOCKS + blockIdx.x] = sum;
+}
 
-/* The parts are added on the host, so that the sum stays f64. */
-extern "C" enum status cuda_update_square(struct cuda_update *u, const float *x, int64_t count,
-                                          double *square)
+/* squares[slice] = the slice's parts, one after another. */
+static __global__ void __launch_bounds__(SUM_BLOCKS)
+    square_slices_kernel(const double *parts, double *squares)
 {
-    double parts[SUM_BLOCKS] = {};
-    CUDA_TRY(cudaMemset(u->scratch, 0, sum_all_scratch()));
-    if (is_aligned_16(x)) {
-        struct squares<true> f = {
-            x
-        };
-        TRY(sum_all<4>(count, f, 1.0, u->square_low, u->scratch, NULL));
-    } else {
-        struct squares<false> f = {
-            x
-        };
-        TRY(sum_all<4>(count, f, 1.0, u->square_low, u->scratch, NULL));
-    }
-    CUDA_TRY(cudaMemcpy(parts, u->scratch, sizeof parts, cudaMemcpyDeviceToHost));
-    *square = 0;
+    __shared__ double shared[SUM_BLOCKS];
+    shared[threadIdx.x] = parts[(int64_t)blockIdx.x * SUM_BLOCKS + threadIdx.x];
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    double sum = 0.0;
     for (int i = 0; i < SUM_BLOCKS; i++) {
-        *square += parts[i];
+        sum += shared[i];
     }
+    squares[blockIdx.x] = sum;
+}
+
+/* The same arithmetic as optimizer_start's on the host. */
+static __global__ void decide_kernel(const double *squares, int slices, double scale, double clip,
+                                     struct cuda_decision *decision)
+{
+    double square = 0.0;
+    for (int i = 0; i < slices; i++) {
+        square += squares[i];
+    }
+    double norm = sqrt(square) * scale;
+    bool skipped = !isfinite(norm);
+    bool clipped = !skipped && clip > 0.0 && norm > clip;
+    decision->norm = norm;
+    decision->scale = clipped ? scale * (clip / (norm + 1e-6)) : scale;
+    decision->clipped = clipped;
+    decision->skipped = skipped;
+}
+
+static enum status decide(struct cuda_update *u, const struct cuda_update_step *s)
+{
+    int first = u->own < 0 ? 0 : u->own;
+    unsigned slices = u->own < 0 ? (unsigned)u->slices : 1;
+    TRY(CUDA_LAUNCH(square_parts_kernel, dim3(SUM_BLOCKS, slices), SUM_THREADS, 0, u->stream,
+                    s->gradients, u->bounds + first, u->parts));
+    TRY(CUDA_LAUNCH(square_slices_kernel, slices, SUM_BLOCKS, 0, u->stream, u->parts,
+                    u->squares + first));
+    if (u->own >= 0) {
+        TRY(device_comm_all_gather(u->comm, "gradient norm", u->squares + u->own, u->squares, 1,
+                                   COMM_F64, u->stream));
+    }
+    TRY(CUDA_LAUNCH(decide_kernel, 1, 1, 0, u->stream, u->squares, u->slices, s->gradient_scale,
+                    s->clip, u->decision));
+    CUDA_TRY(cudaMemcpyAsync(u->decision_host, u->decision, sizeof *u->decision,
+                             cudaMemcpyDeviceToHost, u->stream));
+    CUDA_TRY(cudaEventRecord(u->decided, u->stream));
     return STATUS_OK;
 }
 
@@ -151,15 +249,17 @@ extern "C" enum status cuda_update_square(struct cuda_update *u, const float *x,
 struct factors {
     double lr_step; /* lr over the corrections */
     double lr_decay;
-    float beta1, beta2, rest1, rest2, eps, v_scale, gradient_scale;
+    float beta1, beta2, rest1, rest2, eps, v_scale;
     bool fiber;
 };
 
 static __global__ void __launch_bounds__(UPDATE_THREADS)
     adamw_kernel(const struct chunk *chunks, float *p, const float *g, float *m, float *v,
-                 int64_t begin, struct factors f)
+                 int64_t begin, struct factors f, const struct cuda_decision *decision)
 {
     const struct chunk c = chunks[blockIdx.x];
+    if (decision->skipped) return;
+    float gradient_scale = (float)decision->scale;
     float step_size = (float)(f.lr_step * c.lr);
     double decay = 1.0 - f.lr_decay * c.lr * c.decay;
     float before = f.fiber ? 1.0f : (float)decay;
@@ -181,7 +281,7 @@ static __global__ void __launch_bounds__(UPDATE_THREADS)
         load_some<float, true>(p + i, size, value);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            float d = gradient[k] * f.gradient_scale;
+            float d = gradient[k] * gradient_scale;
             first[k] = f.beta1 * first[k] + f.rest1 * d;
             second[k] = f.beta2 * second[k] + f.rest2 * d * d;
             float step = step_size * first[k] / (sqrtf(second[k]) * f.v_scale + f.eps);
@@ -195,13 +295,14 @@ static __global__ void __launch_bounds__(UPDATE_THREADS)
 
 struct ema_function {
     float decay, rest;
+    const struct cuda_decision *decision;
     __device__ void operator()(const float *x, float *y) const
     {
-        y[0] = decay * x[0] + rest * x[1];
+        y[0] = decision->skipped ? x[0] : decay * x[0] + rest * x[1];
     }
 };
 
-extern "C" enum status cuda_update_run(struct cuda_update *u, const struct cuda_update_step *s)
+static enum status apply(struct cuda_update *u, const struct cuda_update_step *s)
 {
     double correction1 = 1.0 - pow(s->beta1, (double)s->step);
     double correction2 = sqrt(1.0 - pow(s->beta2, (double)s->step));
@@ -214,11 +315,11 @@ extern "C" enum status cuda_update_run(struct cuda_update *u, const struct cuda_
     f.rest2 = (float)(1.0 - s->beta2);
     f.eps = (float)s->eps;
     f.v_scale = (float)(s->fiber ? 1.0 : 1.0 / correction2);
-    f.gradient_scale = (float)s->gradient_scale;
     f.fiber = s->fiber;
     if (u->num_chunks > 0) {
-        TRY(CUDA_LAUNCH(adamw_kernel, (unsigned)u->num_chunks, UPDATE_THREADS, 0, NULL, u->chunks,
-                        s->parameters, s->gradients, u->vector[0], u->vector[1], u->begin, f));
+        TRY(CUDA_LAUNCH(adamw_kernel, (unsigned)u->num_chunks, UPDATE_THREADS, 0, u->stream,
+                        u->chunks, s->parameters, s->gradients, u->vector[0], u->vector[1],
+                        u->begin, f, u->decision));
     }
     if (u->vector[2]) {
         struct map_pointers<2, 1> p = {
@@ -227,10 +328,47 @@ extern "C" enum status cuda_update_run(struct cuda_update *u, const struct cuda_
                 u->vector[2]
             }
         };
-        struct ema_function ema = {(float)s->ema_decay, (float)(1.0 - s->ema_decay)};
-        TRY((map_typed<float, 2, 1>(p, u->count, ema, NULL)));
+        struct ema_function ema = {(float)s->ema_decay, (float)(1.0 - s->ema_decay), u->decision};
+        TRY((map_typed<float, 2, 1>(p, u->count, ema, u->stream)));
     }
-    CUDA_TRY(cudaDeviceSynchronize());
+    return STATUS_OK;
+}
+
+/* ---- an update ---- */
+
+/* The communicator's stream goes on behind the executor's. */
+static enum status cross_over(struct cuda_update *u)
+{
+    CUDA_TRY(cudaEventRecord(u->updated, u->stream));
+    CUDA_TRY(cudaStreamWaitEvent(device_comm_stream(u->comm), u->updated, 0));
+    return STATUS_OK;
+}
+
+static enum status start(struct cuda_update *u, const struct cuda_update_step *s)
+{
+    if (u->comm) u->call = comm_outside_started(u->world, "update");
+    TRY(decide(u, s));
+    TRY(apply(u, s));
+    if (u->own >= 0) {
+        TRY(cross_over(u));
+        TRY(device_comm_gather_start(u->comm, "updated parameters", s->parameters, u->counts));
+    }
+    return cuda_device_is_synchronous() ? finish(u, "the update") : STATUS_OK;
+}
+
+extern "C" enum status cuda_update_start(struct cuda_update *u, const struct cuda_update_step *s)
+{
+    return cuda_device_blame(u->world, start(u, s));
+}
+
+extern "C" enum status cuda_update_finish(struct cuda_update *u, struct cuda_decision *decision)
+{
+    if (u->comm) {
+        TRY(device_comm_wait_event(u->comm, u->decided, u->call, "the update"));
+    } else {
+        CUDA_TRY(cudaEventSynchronize(u->decided));
+    }
+    *decision = *u->decision_host;
     return STATUS_OK;
 }
 
@@ -239,36 +377,31 @@ static __global__ void clamp_element_kernel(float *element, float low, float hig
     *element = fminf(fmaxf(*element, low), high);
 }
 
-extern "C" enum status cuda_update_gather(struct cuda_update *u, struct comm *comm,
-                                          float *parameters, const int64_t *counts)
-{
-    if (!u->comm) TRY(device_comm_open(&u->comm, comm));
-    return device_comm_gather_start(u->comm, "updated parameters", parameters, counts);
-}
-
+/* Sharded, behind the gathering: the element may be another rank's. */
 extern "C" enum status cuda_update_clamp(struct cuda_update *u, float *element, float low,
                                          float high)
 {
-    if (u->comm) {
-        TRY(CUDA_LAUNCH(clamp_element_kernel, 1, 1, 0, device_comm_stream(u->comm), element, low,
-                        high));
-        return device_comm_gather_extend(u->comm);
+    if (u->own < 0) {
+        return CUDA_LAUNCH(clamp_element_kernel, 1, 1, 0, u->stream, element, low, high);
     }
-    TRY(CUDA_LAUNCH(clamp_element_kernel, 1, 1, 0, NULL, element, low, high));
-    CUDA_TRY(cudaDeviceSynchronize());
-    return STATUS_OK;
+    TRY(cross_over(u));
+    TRY(CUDA_LAUNCH(clamp_element_kernel, 1, 1, 0, device_comm_stream(u->comm), element, low,
+                    high));
+    return device_comm_gather_extend(u->comm);
 }
 
-extern "C" enum status cuda_update_read(const struct cuda_update *u, int vector, float *host)
+extern "C" enum status cuda_update_read(struct cuda_update *u, int vector, float *host)
 {
-    CUDA_TRY(cudaMemcpy(host, u->vector[vector], (size_t)u->count * sizeof(float),
-                        cudaMemcpyDeviceToHost));
-    return STATUS_OK;
+    /* Before the copy, which waits for the stream in CUDA where nothing ends it. */
+    TRY(finish(u, "optimizer state"));
+    CUDA_TRY(cudaMemcpyAsync(host, u->vector[vector], (size_t)u->count * sizeof(float),
+                             cudaMemcpyDeviceToHost, u->stream));
+    return finish(u, "optimizer state");
 }
 
 extern "C" enum status cuda_update_write(struct cuda_update *u, int vector, const float *host)
 {
-    CUDA_TRY(cudaMemcpy(u->vector[vector], host, (size_t)u->count * sizeof(float),
-                        cudaMemcpyHostToDevice));
-    return STATUS_OK;
+    CUDA_TRY(cudaMemcpyAsync(u->vector[vector], host, (size_t)u->count * sizeof(float),
+                             cudaMemcpyHostToDevice, u->stream));
+    return finish(u, "optimizer state");
 }

@@ -114,8 +114,7 @@ static void train(struct trained *out, struct setting s)
                                       .shard = s.shard,
                                       .schedule = {.kind = SCHEDULE_LINEAR, .warmup = 2}};
     struct optimizer *o = NULL;
-    MUST((s.device == DEVICE_CUDA ? optimizer_create_cuda : optimizer_create)(&o, t.graph, &config,
-                                                                              comm));
+    MUST(optimizer_create(&o, t.graph, &config, comm, executor_stream(e)));
     optimizer_ema_start(o, executor_parameters(e));
     MUST(optimizer_restored(o));
     for (int i = 0; i < num_steps(); i++) {

@@ -73,8 +73,7 @@ static void train(struct trained *out, struct setting s)
                                       .ema_decay = 0.9,
                                       .schedule = {.kind = SCHEDULE_LINEAR, .warmup = 2}};
     struct optimizer *o = NULL;
-    MUST((s.device == DEVICE_CUDA ? optimizer_create_cuda : optimizer_create)(&o, t.graph, &config,
-                                                                              NULL));
+    MUST(optimizer_create(&o, t.graph, &config, NULL, executor_stream(e)));
     optimizer_ema_start(o, executor_parameters(e));
     MUST(optimizer_restored(o));
     for (int i = 0; i < num_steps(); i++) {

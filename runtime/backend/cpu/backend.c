@@ -253,6 +253,12 @@ static size_t cpu_bytes(const struct executor *e)
     return pack_cache_bytes(e->plan->packs);
 }
 
+static struct CUstream_st *cpu_stream(const struct executor *e)
+{
+    (void)e;
+    return NULL;
+}
+
 const struct backend cpu_backend = {
     .plan = {.prepare = cpu_prepare,
              .release = cpu_release,
@@ -268,4 +274,5 @@ const struct backend cpu_backend = {
     .stale = cpu_stale,
     .settle = cpu_wait,
     .bytes = cpu_bytes,
+    .stream = cpu_stream,
 };

@@ -95,6 +95,11 @@ static size_t cuda_bytes(const struct executor *e)
     return 0;
 }
 
+static struct CUstream_st *cuda_stream(const struct executor *e)
+{
+    return state_of(e)->stream;
+}
+
 const struct backend cuda_backend = {
     {cuda_prepare, cuda_release_kernel, NULL, NULL, cuda_sums},
     cuda_allocate,
@@ -107,4 +112,5 @@ const struct backend cuda_backend = {
     cuda_stale,
     cuda_settle,
     cuda_bytes,
+    cuda_stream,
 };

@@ -32,6 +32,7 @@ struct cuda_output {
 struct cuda_state {
     cudaStream_t stream;
     cudaEvent_t start, end; /* of an op, for the profile */
+    cudaEvent_t ran;        /* the end of the last run, whatever was enqueued behind it */
     bool owned[PLAN_CLASS_COUNT];
     struct cuda_values *values;      /* device */
     struct cuda_values *values_host; /* pinned */

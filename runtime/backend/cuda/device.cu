@@ -1,9 +1,11 @@
 #include <ctype.h>
 #include <cuda_runtime.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/backend/cuda/device.h"
+#include "runtime/comm/comm.h"
 
 static enum status cuda_check(cudaError_t error, const char *call)
 {
@@ -104,4 +106,17 @@ extern "C" enum status cuda_device_ready(void)
 {
     if (chosen >= 0) return cuda_check(cudaSetDevice(chosen), "cudaSetDevice");
     return cuda_device_use(0);
+}
+
+extern "C" bool cuda_device_is_synchronous(void)
+{
+    const char *text = getenv("WEFT_CUDA_SYNC");
+    return text && strcmp(text, "0") != 0;
+}
+
+extern "C" enum status cuda_device_blame(const struct comm *comm, enum status status)
+{
+    if (status != STATUS_INTERNAL || !comm) return status;
+    return status_prefix(status, "rank %d on %s: GPU %d, %s", comm->rank, comm->host, chosen,
+                         chosen_device.name);
 }

@@ -4,6 +4,7 @@
 #ifndef WEFT_RUNTIME_BACKEND_CUDA_DEVICE_H
 #define WEFT_RUNTIME_BACKEND_CUDA_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "runtime/base/status.h"
@@ -11,6 +12,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct comm;
 
 struct cuda_device {
     char name[256];
@@ -47,6 +50,13 @@ int cuda_device_used(struct cuda_device *device);
 /* Whether this process has a GPU to use, the first one unless cuda_device_use said another. Errors:
  * those of cuda_device_use. */
 enum status cuda_device_ready(void);
+
+/* Whether WEFT_CUDA_SYNC asks that each op, and each update, is waited for. */
+bool cuda_device_is_synchronous(void);
+
+/* `status`, with its message telling whose GPU it was, where a call failed because of it
+ * (STATUS_INTERNAL); `comm` NULL: as it is. */
+enum status cuda_device_blame(const struct comm *comm, enum status status);
 
 #ifdef __cplusplus
 }

@@ -435,10 +435,10 @@ static enum status gpu_failed(struct device_comm *dc, cudaError_t error, const c
                                cudaGetErrorString(error)));
 }
 
-static enum status poll(struct device_comm *dc, const char *what)
+static enum status poll(struct device_comm *dc, cudaEvent_t event, const char *what)
 {
     for (int64_t spins = 0;; spins++) {
-        cudaError_t error = cudaEventQuery(dc->reached);
+        cudaError_t error = cudaEventQuery(event);
         if (error == cudaSuccess) return STATUS_OK;
         if (error != cudaErrorNotReady) return gpu_failed(dc, error, what);
         if (spins % POLLS_PER_LOOK == 0) TRY(look(dc, what));
@@ -451,8 +451,14 @@ extern "C" enum status device_comm_wait(struct device_comm *dc, struct CUstream_
 {
     cudaError_t error = cudaEventRecord(dc->reached, stream);
     if (error != cudaSuccess) return gpu_failed(dc, error, what);
+    return device_comm_wait_event(dc, dc->reached, call, what);
+}
+
+extern "C" enum status device_comm_wait_event(struct device_comm *dc, struct CUevent_st *event,
+                                              uint32_t call, const char *what)
+{
     comm_outside_wait_begin(dc->comm, call, what);
-    enum status status = poll(dc, what);
+    enum status status = poll(dc, event, what);
     comm_outside_wait_end(dc->comm);
     return status;
 }
@@ -535,6 +541,12 @@ extern "C" enum status device_comm_order(struct device_comm *, struct CUstream_s
 
 extern "C" enum status device_comm_wait(struct device_comm *, struct CUstream_st *, uint32_t,
                                         const char *)
+{
+    return no_nccl();
+}
+
+extern "C" enum status device_comm_wait_event(struct device_comm *, struct CUevent_st *, uint32_t,
+                                              const char *)
 {
     return no_nccl();
 }

@@ -70,9 +70,8 @@ enum status device_comm_exchange(struct device_comm *dc, const char *label, cons
                                  struct CUstream_st *stream);
 
 /*
- * Gathers the slices of all ranks [counts: size] in place, on the communicator's own stream and
- * behind nothing: what is to be sent must be there. Whoever uses `data` next calls
- * device_comm_order for its stream first.
+ * Gathers the slices of all ranks [counts: size] in place, on the communicator's own stream.
+ * Whoever uses `data` next calls device_comm_order for its stream first.
  */
 enum status device_comm_gather_start(struct device_comm *dc, const char *label, float *data,
                                      const int64_t *counts);
@@ -93,6 +92,10 @@ enum status device_comm_order(struct device_comm *dc, struct CUstream_st *stream
  */
 enum status device_comm_wait(struct device_comm *dc, struct CUstream_st *stream, uint32_t call,
                              const char *what);
+
+/* The same until an event is reached that was recorded on a stream. */
+enum status device_comm_wait_event(struct device_comm *dc, struct CUevent_st *event, uint32_t call,
+                                   const char *what);
 
 #ifdef __cplusplus
 }

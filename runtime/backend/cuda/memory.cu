@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/backend/cuda/backend_impl.h"
+#include "runtime/backend/cuda/device.h"
 #include "runtime/backend/cuda/device_comm.h"
 #include "runtime/backend/cuda/kernel.cuh"
 #include "runtime/comm/comm.h"
@@ -132,6 +133,7 @@ static enum status allocate_own(struct executor *e)
     CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaEventCreateWithFlags(&s->start, 0));
     CUDA_TRY(cudaEventCreateWithFlags(&s->end, 0));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->ran, cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&s->fork, cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&s->join, cudaEventDisableTiming));
     TRY(allocate_classes(e));
@@ -152,8 +154,7 @@ enum status cuda_allocate(struct executor *e)
     struct comm *comm = e->options.comm;
     e->state = s;
     CHECK(s, STATUS_NO_MEMORY, "executor: out of memory");
-    const char *sync = getenv("WEFT_CUDA_SYNC");
-    s->sync = sync && strcmp(sync, "0") != 0;
+    s->sync = cuda_device_is_synchronous();
     enum status status = allocate_own(e);
     if (!comm || comm->size == 1) return status;
     /* A rank without memory must not leave the others waiting in NCCL. */
@@ -191,6 +192,7 @@ void cuda_release(struct executor *e)
     cudaFreeHost(s->flat[1]);
     if (s->start) cudaEventDestroy(s->start);
     if (s->end) cudaEventDestroy(s->end);
+    if (s->ran) cudaEventDestroy(s->ran);
     if (s->fork) cudaEventDestroy(s->fork);
     if (s->join) cudaEventDestroy(s->join);
     if (s->stream) cudaStreamDestroy(s->stream);

@@ -5,7 +5,8 @@
  * outputs and faults back. The first run launches op by op, which loads the kernels; when the same
  * kind of run comes again it is recorded into a CUDA graph, and from then on replayed with one
  * call. Kinds differ in whether gradients accumulate; what depends on parameters alone (the update
- * phase) is a graph of its own. The host waits only in wait(), for what it wants to read.
+ * phase) is a graph of its own. The host waits only in wait(), for what it wants to read, and not
+ * for the update that the optimiser enqueued behind the run (executor_stream).
  *
  * Several ranks: collectives are part of the stream and of its graphs. With `reduce`, each bucket
  * of the gradient is summed on a second stream as soon as it is complete, beside the kernels of the
@@ -213,11 +214,19 @@ static enum status run_kind(struct executor *e, enum cuda_kind kind)
     return STATUS_OK;
 }
 
+/* And not for an update that was enqueued since. */
+static enum status wait_for_run(struct cuda_state *s)
+{
+    static const char what[] = "forward and backward";
+    if (s->comm) return device_comm_wait_event(s->comm, s->ran, s->call, what);
+    return cuda_status(cudaEventSynchronize(s->ran), what);
+}
+
 enum status cuda_wait(struct executor *e)
 {
     struct cuda_state *s = state_of(e);
     if (!s->running) return STATUS_OK;
-    TRY(cuda_finish(e, "forward and backward"));
+    TRY(wait_for_run(s));
     s->running = false;
     CHECK(s->host.status == STATUS_OK, s->host.status, "%s", s->host.message);
     if (*s->fault_host != CUDA_NO_FAULT) return cuda_fault_describe(e, *s->fault_host);
@@ -237,14 +246,21 @@ enum status cuda_settle(struct executor *e)
     return STATUS_OK;
 }
 
-/* Says whose GPU it was, where calls fail because of it. */
-static enum status name_device(const struct executor *e, enum status status)
+/* The work of a run, and the end of it also where that fails. */
+static enum status enqueue_run(struct executor *e, const struct executor_run *run)
 {
-    struct cuda_device device;
-    if (status != STATUS_INTERNAL || !e->options.comm) return status;
-    int index = cuda_device_used(&device);
-    return status_prefix(status, "rank %d on %s: GPU %d, %s", e->options.comm->rank,
-                         e->options.comm->host, index, device.name);
+    struct cuda_state *s = state_of(e);
+    enum status status = STATUS_OK;
+    if (e->updated != e->version) status = run_kind(e, KIND_UPDATE);
+    e->updated = e->version;
+    if (status == STATUS_OK) {
+        status = run_kind(e, run->reduce
+                                 ? run->accumulate ? KIND_STEP_ADDING_REDUCING : KIND_STEP_REDUCING
+                             : run->accumulate ? KIND_STEP_ADDING
+                                               : KIND_STEP);
+    }
+    cudaError_t error = cudaEventRecord(s->ran, s->stream);
+    return status == STATUS_OK ? cuda_status(error, "cudaEventRecord") : status;
 }
 
 static enum status run_step(struct executor *e, const struct executor_run *run)
@@ -267,16 +283,12 @@ static enum status run_step(struct executor *e, const struct executor_run *run)
     s->running = true;
     s->run_number++;
     if (s->comm) s->call = comm_outside_started(e->options.comm, "forward and backward");
-    if (e->updated != e->version) TRY(run_kind(e, KIND_UPDATE));
-    e->updated = e->version;
-    TRY(run_kind(e, run->reduce ? run->accumulate ? KIND_STEP_ADDING_REDUCING : KIND_STEP_REDUCING
-                    : run->accumulate ? KIND_STEP_ADDING
-                                      : KIND_STEP));
+    TRY(enqueue_run(e, run));
     s->flat_stale[1] = true;
     return STATUS_OK;
 }
 
 enum status cuda_run_step(struct executor *e, const struct executor_run *run)
 {
-    return name_device(e, run_step(e, run));
+    return cuda_device_blame(e->options.comm, run_step(e, run));
 }

@@ -310,7 +310,7 @@ typedef enum cudaError {
 } cudaError_t;
 
 typedef struct CUstream_st *cudaStream_t;
-typedef struct emulated_event *cudaEvent_t;
+typedef struct CUevent_st *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t;
 typedef struct emulated_graph *cudaGraphExec_t;
 typedef struct emulated_node *cudaGraphNode_t;

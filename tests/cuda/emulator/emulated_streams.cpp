@@ -54,7 +54,7 @@ struct event_state {
 };
 
 /* Work in the queues outlives it. */
-struct emulated_event {
+struct CUevent_st {
     std::shared_ptr<struct event_state> state = std::make_shared<struct event_state>();
 };
 
@@ -287,7 +287,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
     (void)flags;
-    *event = new struct emulated_event();
+    *event = new struct CUevent_st();
     return cudaSuccess;
 }
 

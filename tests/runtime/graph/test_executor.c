@@ -112,7 +112,7 @@ static float *train(struct layout layout, int64_t *count, double *first_loss, do
                                       .shard = layout.shard,
                                       .schedule = {.kind = SCHEDULE_LINEAR, .warmup = 3}};
     struct optimizer *o = NULL;
-    must(optimizer_create(&o, t.graph, &config, world));
+    must(optimizer_create(&o, t.graph, &config, world, NULL));
     for (int s = 0; s < STEPS; s++) {
         *last_loss = 0;
         for (int m = 0; m < layout.micro_steps; m++) {

@@ -145,7 +145,7 @@ static void run_three_steps(enum optimizer_form form, bool shard)
     config.shard = shard;
     config.ema_decay = 0.75;
     struct optimizer *o = NULL;
-    must(optimizer_create(&o, g, &config, comm));
+    must(optimizer_create(&o, g, &config, comm, NULL));
     enum { N = 64 };
     assert_int_equal(graph_flat_elements(g), N);
     float p[N];
@@ -210,7 +210,7 @@ static void test_clipping_and_skipping(void **state)
     config.clip_norm = 1.0;
     config.shard = true;
     struct optimizer *o = NULL;
-    must(optimizer_create(&o, g, &config, comm));
+    must(optimizer_create(&o, g, &config, comm, NULL));
     float p[64] = {0};
     float grad[64] = {0};
     grad[0] = 30;
@@ -246,7 +246,7 @@ static void test_group_without_parameter(void **state)
     struct optimizer_group group[] = {{.match = {pattern, 1}, .lr = 1, .decay = 0}};
     config.groups.items = group;
     struct optimizer *o = NULL;
-    assert_int_equal(optimizer_create(&o, g, &config, comm), STATUS_INVALID);
+    assert_int_equal(optimizer_create(&o, g, &config, comm, NULL), STATUS_INVALID);
     assert_non_null(strstr(status_message(), "'bais' is found in no parameter name"));
     graph_destroy(&g);
 }
