@@ -144,6 +144,8 @@ static enum status save_step(struct trainer *t)
     if (!due) return STATUS_OK;
     enum status status = start_save(t);
     if (status == STATUS_OK || status == STATUS_COMM) return status;
+    /* A GPU that failed has no state to be saved later. */
+    if (status == STATUS_INTERNAL) return status;
     return run_output_warning(&t->output, t->done, status_message());
 }
 

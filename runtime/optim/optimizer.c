@@ -217,7 +217,7 @@ static enum status create_on_device(struct optimizer *o, struct CUstream_st *str
         .own = o->counts && slices > 1 ? o->comm->rank : -1,
         .ema = o->moments[2] != NULL,
         .stream = stream,
-        .comm = slices > 1 ? o->comm : NULL,
+        .comm = o->comm,
     };
     status = cuda_update_create(&o->cuda, &options);
 done:

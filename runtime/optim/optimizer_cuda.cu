@@ -7,10 +7,10 @@
  * from the same sums in the same order as the host would, and what comes after reads its decision;
  * a copy of that goes to pinned memory, behind which there is an event for the host to wait for.
  *
- * Sharded, the slices are gathered on the communicator's own stream, beside what the executor's
- * does without parameters. Rejected: gathering in pieces, beside the AdamW of the next piece. On R
- * ranks the update of a slice of N/R parameters moves 28 N/R bytes at the speed of memory and the
- * gathering 4 N at that of the links, a tenth of it: of a few ms, R = 8 would save a tenth.
+ * Sharded, the slices are gathered on the communicator's own stream. Rejected: gathering in pieces,
+ * beside the AdamW of the next piece. On R ranks the update of a slice of N/R parameters moves
+ * 28 N/R bytes at the speed of memory, and the gathering 4 N at that of the links, at best a tenth
+ * of it: R = 8 would save a tenth of what the host's work between two steps hides anyway.
  */
 #include "runtime/optim/optimizer_cuda.h"
 
@@ -54,7 +54,7 @@ struct cuda_update {
 static enum status finish(struct cuda_update *u, const char *what)
 {
     if (u->comm) return device_comm_wait(u->comm, u->stream, u->call, what);
-    return cuda_status(cudaStreamSynchronize(u->stream), what);
+    return cuda_device_blame(u->world, cuda_status(cudaStreamSynchronize(u->stream), what));
 }
 
 /* `from` NULL: zeros. On the stream, which does not wait for others. */
@@ -136,7 +136,8 @@ extern "C" enum status cuda_update_create(struct cuda_update **update,
     u->own = options->own;
     u->begin = bounds[u->own < 0 ? 0 : u->own];
     u->count = bounds[u->own < 0 ? u->slices : u->own + 1] - u->begin;
-    enum status status = u->world ? device_comm_open(&u->comm, u->world) : STATUS_OK;
+    bool is_many = u->world && u->world->size > 1;
+    enum status status = is_many ? device_comm_open(&u->comm, u->world) : STATUS_OK;
     if (status == STATUS_OK) status = build(u, options);
     if (status != STATUS_OK) cuda_update_destroy(update);
     return status;
@@ -363,10 +364,11 @@ extern "C" enum status cuda_update_start(struct cuda_update *u, const struct cud
 
 extern "C" enum status cuda_update_finish(struct cuda_update *u, struct cuda_decision *decision)
 {
+    static const char what[] = "the update";
     if (u->comm) {
-        TRY(device_comm_wait_event(u->comm, u->decided, u->call, "the update"));
+        TRY(device_comm_wait_event(u->comm, u->decided, u->call, what));
     } else {
-        CUDA_TRY(cudaEventSynchronize(u->decided));
+        TRY(cuda_device_blame(u->world, cuda_status(cudaEventSynchronize(u->decided), what)));
     }
     *decision = *u->decision_host;
     return STATUS_OK;

@@ -58,6 +58,10 @@ refused("an old driver", "speaks CUDA 12.4, older than the 13.0", {"WEFT_EMULATE
 refused("no GPU", "no GPU is visible to this process", {"WEFT_EMULATED_DEVICES": "0"})
 refused("no bf16", "compute capability 7.5; bf16 needs 8.0", {"WEFT_EMULATED_CAPABILITY": "75"})
 refused("out of memory", "not one of its 4 samples would fit", {"WEFT_EMULATED_MEMORY": "1"})
+refused("a GPU that fails in an update", "GPU 0, emulated GPU: CUDA: ", {"WEFT_EMULATED_FAILURE": "adamw_kernel"})
+folder = place.path("refused", "checkpoints")
+saved = os.listdir(folder) if os.path.exists(folder) else []
+place.case(not any(name.endswith(".h5") for name in saved), "nothing is saved of it", saved)
 # The program itself: built without CUDA, or with it on a machine without a GPU.
 if os.path.exists("/dev/nvidia0"):
     place.skip("the program without a GPU", "this machine has one")

@@ -45,18 +45,20 @@ def refused(name, parts, environment, ranks):
     place.case(good and once, f"refused: {name}", result.code, f"{seconds:.1f} s", result.said)
 
 
-def fails(name, parts, environment):
-    """A run that has a checkpoint and fails further on, and what is left of it."""
+def fails(name, parts, environment, every=9):
+    """A run that has a checkpoint and fails before the next one is complete, and what is left of it."""
     run = name.replace(" ", "-")
     shutil.copytree(place.path("base"), place.path(run))
     began = time.monotonic()
-    result = place.finish(started(2, run, {**SMALL, "train.steps": 9, "checkpoint.every": 9},
+    result = place.finish(started(2, run, {**SMALL, "train.steps": 9, "checkpoint.every": every},
                                   environment))
     seconds = time.monotonic() - began
     good = result.code not in (0, None) and all(part in result.said for part in parts)
     place.case(good and seconds < 60, name, result.code, f"{seconds:.1f} s", result.said)
+    saved = os.listdir(place.path(run, "checkpoints"))
     steps = trained("cpu", 2, run, {**SMALL, "train.steps": 4})
-    place.case(4 in steps, f"{name}: the last checkpoint is whole", steps)
+    place.case(4 in steps and not any("2.h5" in file for file in saved),
+               f"{name}: the last checkpoint is whole, and no other there", saved, steps)
 
 
 if not os.access(GPU, os.X_OK):
@@ -99,6 +101,9 @@ place.case(result.code == 0, "a GPU of its own for each rank", result.said)
 trained("cuda", 2, "base", {**SMALL, "train.steps": 1})
 fails("NCCL fails", ["rank 1 on", "NCCL:", "remote process exited"], {"WEFT_EMULATED_NCCL_ERROR": "1:25"})
 fails("a GPU fails", ["rank 1 on", "GPU 1, emulated GPU", "unspecified launch failure"], {"WEFT_EMULATED_FAILURE": "1:1500"})
+# When it had the run's numbers, and was not waited for.
+fails("a GPU fails in the update", ["rank 1 on", "GPU 1, emulated GPU", "unspecified launch failure"],
+      {"WEFT_EMULATED_FAILURE": "1:adamw_kernel"}, every=1)
 
 # A rank that is killed while the others wait for it.
 process = started(2, "killed", {**SMALL, "train.steps": 500, "checkpoint.every": 1}, {})

@@ -116,7 +116,10 @@ extern "C" bool cuda_device_is_synchronous(void)
 
 extern "C" enum status cuda_device_blame(const struct comm *comm, enum status status)
 {
+    char whose[512];
     if (status != STATUS_INTERNAL || !comm) return status;
-    return status_prefix(status, "rank %d on %s: GPU %d, %s", comm->rank, comm->host, chosen,
-                         chosen_device.name);
+    snprintf(whose, sizeof whose, "rank %d on %s: GPU %d, %s", comm->rank, comm->host, chosen,
+             chosen_device.name);
+    if (strncmp(status_message(), whose, strlen(whose)) == 0) return status;
+    return status_prefix(status, "%s", whose);
 }

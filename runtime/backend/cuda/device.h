@@ -54,7 +54,7 @@ enum status cuda_device_ready(void);
 /* Whether WEFT_CUDA_SYNC asks that each op, and each update, is waited for. */
 bool cuda_device_is_synchronous(void);
 
-/* `status`, with its message telling whose GPU it was, where a call failed because of it
+/* `status`, with its message telling whose GPU it was, once, where a call failed because of it
  * (STATUS_INTERNAL); `comm` NULL: as it is. */
 enum status cuda_device_blame(const struct comm *comm, enum status status);
 

@@ -32,7 +32,7 @@ enum status cuda_finish(struct executor *e, const char *what)
 {
     struct cuda_state *s = state_of(e);
     if (s->comm) return device_comm_wait(s->comm, s->stream, s->call, what);
-    return cuda_status(cudaStreamSynchronize(s->stream), what);
+    return cuda_device_blame(e->options.comm, cuda_status(cudaStreamSynchronize(s->stream), what));
 }
 
 static bool one_by_one(const struct executor *e)
@@ -215,18 +215,19 @@ static enum status run_kind(struct executor *e, enum cuda_kind kind)
 }
 
 /* And not for an update that was enqueued since. */
-static enum status wait_for_run(struct cuda_state *s)
+static enum status wait_for_run(struct executor *e)
 {
     static const char what[] = "forward and backward";
+    struct cuda_state *s = state_of(e);
     if (s->comm) return device_comm_wait_event(s->comm, s->ran, s->call, what);
-    return cuda_status(cudaEventSynchronize(s->ran), what);
+    return cuda_device_blame(e->options.comm, cuda_status(cudaEventSynchronize(s->ran), what));
 }
 
 enum status cuda_wait(struct executor *e)
 {
     struct cuda_state *s = state_of(e);
     if (!s->running) return STATUS_OK;
-    TRY(wait_for_run(s));
+    TRY(wait_for_run(e));
     s->running = false;
     CHECK(s->host.status == STATUS_OK, s->host.status, "%s", s->host.message);
     if (*s->fault_host != CUDA_NO_FAULT) return cuda_fault_describe(e, *s->fault_host);

@@ -93,15 +93,26 @@ static struct CUstream_st *stream_of(cudaStream_t stream)
 
 /* ---- moving on ---- */
 
-/* WEFT_EMULATED_FAILURE: the device fails after so many pieces of work. */
+/* WEFT_EMULATED_FAILURE: the device fails after so many pieces of work, or with a kernel of this
+ * name. */
+static const char *failure(void)
+{
+    static const char *text;
+    static bool is_known;
+    if (!is_known) text = emulated_setting("WEFT_EMULATED_FAILURE");
+    is_known = true;
+    return text;
+}
+
 static void count_piece(void)
 {
-    static int64_t most = 0;
-    if (most == 0) {
-        const char *text = emulated_setting("WEFT_EMULATED_FAILURE");
-        most = text ? atoll(text) : INT64_MAX;
-    }
-    if (++s.done == most) s.is_broken = true;
+    s.done++;
+    if (failure() && s.done == atoll(failure())) s.is_broken = true;
+}
+
+void emulated_ran(const char *kernel)
+{
+    if (failure() && strcmp(failure(), kernel) == 0) s.is_broken = true;
 }
 
 /* Runs one piece of the stream, unless it has to wait. */

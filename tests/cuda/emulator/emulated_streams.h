@@ -12,6 +12,9 @@ cudaError_t emulated_result(cudaError_t error);
 /* The device fails: every call from now on says so. */
 void emulated_break(void);
 
+/* A kernel ran. */
+void emulated_ran(const char *kernel);
+
 /* Around what touches device memory. They nest. */
 void emulated_enter(void);
 void emulated_leave(void);

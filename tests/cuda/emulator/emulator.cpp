@@ -448,6 +448,7 @@ void emulated_run(const char *name, const void *kernel, dim3 grid, dim3 block, s
     e.shared = NULL;
     e.name = NULL;
     e.launches++;
+    emulated_ran(name);
 }
 
 void emulated_seed(uint64_t seed)
