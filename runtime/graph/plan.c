@@ -222,6 +222,7 @@ enum status plan_create(struct plan **out, const struct graph *graph,
     struct plan *plan = calloc(1, sizeof *plan);
     CHECK(plan, STATUS_NO_MEMORY, "plan: out of memory");
     plan->graph = graph;
+    plan->alignment = backend->alignment;
     if (options) plan->options = *options;
     struct plan_options *o = &plan->options;
     if (o->num_threads <= 0) o->num_threads = omp_get_max_threads();

@@ -112,6 +112,7 @@ struct plan {
     struct plan_bucket *buckets; /* in the order in which they become ready */
     int num_buckets;
     int *first_value; /* by tensor id: its value, -1 when the plan does not need it */
+    size_t alignment; /* of buffers, but for parameters and gradients */
     size_t class_bytes[PLAN_CLASS_COUNT];
     size_t step_peak; /* largest sum of live step buffers: the lower bound of class_bytes[STEP] */
     struct pack_cache *packs; /* owned by the backend */
@@ -119,6 +120,7 @@ struct plan {
 
 /* The backend's part at plan time: may set kernel->state, kernel->scratch_size. */
 struct plan_backend {
+    size_t alignment; /* of buffers: a power of two, at least 64 */
     enum status (*prepare)(struct kernel *kernel);
     void (*release)(struct kernel *kernel);
     enum status (*packs_create)(struct pack_cache **packs); /* NULL: the backend packs nothing */

@@ -12,11 +12,9 @@
 #include "runtime/graph/graph_impl.h"
 #include "runtime/graph/plan_impl.h"
 
-#define ALIGNMENT ((size_t)64)
-
-static size_t aligned(size_t size)
+static size_t aligned(const struct plan *plan, size_t size)
 {
-    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return (size + plan->alignment - 1) / plan->alignment * plan->alignment;
 }
 
 static int step_num_inputs(const struct plan_step *step)
@@ -173,13 +171,13 @@ static bool lives_overlap(const struct plan_buffer *a, const struct plan_buffer 
 static void place_lowest(struct plan *plan, int buffer, int *placed, int count)
 {
     struct plan_buffer *b = &plan->buffers[buffer];
-    size_t size = aligned(b->size);
+    size_t size = aligned(plan, b->size);
     size_t offset = 0;
     for (int i = 0; i < count; i++) {
         const struct plan_buffer *other = &plan->buffers[placed[i]];
         if (!lives_overlap(b, other)) continue;
         if (other->offset >= offset + size) break;
-        size_t end = other->offset + aligned(other->size);
+        size_t end = other->offset + aligned(plan, other->size);
         if (end > offset) offset = end;
     }
     b->offset = offset;
@@ -211,7 +209,7 @@ static enum status place_step_buffers(struct plan *plan)
     for (int i = 0; i < count; i++) {
         if (plan->options.no_reuse) {
             plan->buffers[order[i]].offset = plan->class_bytes[PLAN_CLASS_STEP];
-            plan->class_bytes[PLAN_CLASS_STEP] += aligned(plan->buffers[order[i]].size);
+            plan->class_bytes[PLAN_CLASS_STEP] += aligned(plan, plan->buffers[order[i]].size);
         } else {
             place_lowest(plan, order[i], placed, i);
         }
@@ -229,8 +227,8 @@ static enum status find_peak(struct plan *plan)
     for (int i = 0; i < plan->num_buffers; i++) {
         const struct plan_buffer *b = &plan->buffers[i];
         if (b->memory_class != PLAN_CLASS_STEP) continue;
-        change[b->first] += (int64_t)aligned(b->size);
-        if (b->last < plan->num_steps) change[b->last + 1] -= (int64_t)aligned(b->size);
+        change[b->first] += (int64_t)aligned(plan, b->size);
+        if (b->last < plan->num_steps) change[b->last + 1] -= (int64_t)aligned(plan, b->size);
     }
     int64_t live = 0;
     for (int i = 0; i < plan->num_steps; i++) {
@@ -261,7 +259,7 @@ enum status plan_memory(struct planner *planner)
         struct plan_buffer *b = &plan->buffers[i];
         if (b->memory_class == PLAN_CLASS_INPUT || b->memory_class == PLAN_CLASS_UPDATE) {
             b->offset = plan->class_bytes[b->memory_class];
-            plan->class_bytes[b->memory_class] += aligned(b->size);
+            plan->class_bytes[b->memory_class] += aligned(plan, b->size);
         }
     }
     size_t flat = (size_t)planner->graph->flat_elements * sizeof(float);

@@ -42,6 +42,7 @@ static void cpu_release(struct kernel *kernel)
 }
 
 const struct plan_backend cpu_plan_backend = {
+    .alignment = 64,
     .prepare = cpu_prepare,
     .release = cpu_release,
     .packs_create = pack_cache_create,
@@ -260,7 +261,8 @@ static struct CUstream_st *cpu_stream(const struct executor *e)
 }
 
 const struct backend cpu_backend = {
-    .plan = {.prepare = cpu_prepare,
+    .plan = {.alignment = 64,
+             .prepare = cpu_prepare,
              .release = cpu_release,
              .packs_create = pack_cache_create,
              .packs_destroy = pack_cache_destroy},

@@ -101,7 +101,7 @@ static struct CUstream_st *cuda_stream(const struct executor *e)
 }
 
 const struct backend cuda_backend = {
-    {cuda_prepare, cuda_release_kernel, NULL, NULL, cuda_sums},
+    {256, cuda_prepare, cuda_release_kernel, NULL, NULL, cuda_sums},
     cuda_allocate,
     cuda_release,
     cuda_run_step,

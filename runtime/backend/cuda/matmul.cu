@@ -155,7 +155,7 @@ extern "C" void cuda_matmul_timed(int64_t *products, double *seconds)
 /* The largest power of two that divides an address, up to what the plan aligns to. */
 static uint32_t alignment_of(const void *p)
 {
-    uint32_t alignment = 64;
+    uint32_t alignment = 256;
     while ((uintptr_t)p % alignment) {
         alignment /= 2;
     }
