@@ -98,7 +98,7 @@ static void bench_block(enum dtype dtype, bool detail)
     bench_must(graph_differentiate(g, loss));
     struct executor *e = NULL;
     bench_must(executor_create(&e, g, &(struct executor_options){.profile = detail}));
-    executor_init_parameters(e);
+    bench_must(executor_init_parameters(e));
     rng_fill_normal(rng_key(1, RNG_TEST, 0), 0, 0, executor_data(e, data), BATCH * TOKENS * WIDTH);
     rng_fill_normal(rng_key(1, RNG_TEST, 1), 0, 0, executor_data(e, direction),
                     BATCH * TOKENS * WIDTH);

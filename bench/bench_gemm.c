@@ -103,7 +103,7 @@ static struct planned planned_create(const struct layer *l, enum dtype dtype)
     graph_output(g, "loss", loss);
     bench_must(graph_differentiate(g, loss));
     bench_must(executor_create(&p.executor, g, &(struct executor_options){.profile = true}));
-    executor_init_parameters(p.executor);
+    bench_must(executor_init_parameters(p.executor));
     return p;
 }
 

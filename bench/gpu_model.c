@@ -159,10 +159,8 @@ static enum status measure_swin(struct gpu_bench *bench, int batch, struct measu
         status =
             executor_create(&executor, graph, &(struct executor_options){.device = DEVICE_CUDA});
     }
-    if (status == STATUS_OK) {
-        executor_init_parameters(executor);
-        status = run_swin(bench, graph, executor, m);
-    }
+    if (status == STATUS_OK) status = executor_init_parameters(executor);
+    if (status == STATUS_OK) status = run_swin(bench, graph, executor, m);
     executor_destroy(&executor);
     graph_destroy(&graph);
     return status;

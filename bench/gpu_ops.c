@@ -120,10 +120,8 @@ static enum status walk_others(struct gpu_bench *bench, enum dtype dtype, int ba
     if (status == STATUS_OK) {
         status = executor_create(&executor, o.g, &(struct executor_options){.device = DEVICE_CUDA});
     }
-    if (status == STATUS_OK) {
-        executor_init_parameters(executor);
-        status = gpu_walk(bench, executor, label, 100);
-    }
+    if (status == STATUS_OK) status = executor_init_parameters(executor);
+    if (status == STATUS_OK) status = gpu_walk(bench, executor, label, 100);
     executor_destroy(&executor);
     graph_destroy(&o.g);
     return status;

@@ -97,7 +97,7 @@ enum status bench_step_init(struct bench_step *b, const struct bench_step_option
     TRY(executor_create(&b->executor, b->step.graph, &executor));
     TRY(optimizer_create(&b->optimizer, b->step.graph, &b->values.optimizer, NULL,
                          executor_stream(b->executor)));
-    executor_init_parameters(b->executor);
+    TRY(executor_init_parameters(b->executor));
     feed(b);
     return STATUS_OK;
 }

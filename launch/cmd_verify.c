@@ -113,6 +113,7 @@ static enum status check_known(void *context, const char *name)
 static enum status load_weights(struct verify *v)
 {
     struct graph *g = v->step.graph;
+    TRY(executor_parameters_fetch(v->executor)); /* says whether there is memory for them */
     float *flat = executor_parameters(v->executor);
     for (int64_t i = 0; i < graph_num_parameters(g); i++) {
         const struct parameter *p = graph_parameter_at(g, i);

@@ -39,8 +39,8 @@ static enum status end(const struct eval_model *model, struct eval_pass *pass,
     TRY(executor_create(&pass->executor, g, &options));
     if (device == DEVICE_CPU) return STATUS_OK;
     /* A GPU has its own copy. */
+    TRY(executor_parameters_fetch(pass->executor)); /* says whether there is memory for it */
     float *parameters = executor_parameters(pass->executor);
-    CHECK(parameters, STATUS_NO_MEMORY, "evaluation: out of memory");
     memcpy(parameters, model->parameters, (size_t)model->num_elements * sizeof *parameters);
     executor_parameters_changed(pass->executor);
     return STATUS_OK;

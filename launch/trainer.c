@@ -147,9 +147,7 @@ static enum status build_model(struct trainer *t)
     t->sums = calloc((size_t)numbers, sizeof *t->sums);
     t->samples = calloc((size_t)(t->accumulate * t->micro), sizeof *t->samples);
     CHECK(t->sums && t->samples, STATUS_NO_MEMORY, "out of memory");
-    CHECK(executor_parameters(t->executor), STATUS_NO_MEMORY,
-          "no host memory for a copy of the parameters");
-    executor_init_parameters(t->executor);
+    TRY(executor_init_parameters(t->executor));
     optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
     TRY(optimizer_restored(t->optimizer));
     const struct itc_config *itc = objectives_find(&t->values.objectives, "itc");

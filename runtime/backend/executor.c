@@ -275,9 +275,10 @@ static void init_parameter(const struct parameter *parameter, uint64_t seed, flo
     }
 }
 
-void executor_init_parameters(struct executor *executor)
+enum status executor_init_parameters(struct executor *executor)
 {
     const struct graph *graph = executor->graph;
+    TRY(executor_parameters_fetch(executor)); /* says whether there is memory for them */
     float *flat = executor_parameters(executor);
     int64_t count = graph_num_parameters(graph);
 #pragma omp parallel for schedule(dynamic)
@@ -286,6 +287,7 @@ void executor_init_parameters(struct executor *executor)
         init_parameter(parameter, executor->options.seed, flat + parameter->offset);
     }
     executor_parameters_changed(executor);
+    return STATUS_OK;
 }
 
 void *executor_data(struct executor *executor, const struct tensor *tensor)

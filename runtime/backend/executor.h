@@ -63,8 +63,8 @@ const struct plan *executor_plan(const struct executor *executor);
 
 /*
  * The flat vectors in host memory, graph_flat_elements long; never NULL on the CPU, NULL on a GPU
- * when the host has no memory for them. What the device computed is in them after a _fetch. After
- * writing parameters, call _changed.
+ * when the host has no memory for them, which a _fetch says as an error. What the device computed is
+ * in them after a _fetch. After writing parameters, call _changed.
  */
 float *executor_parameters(struct executor *executor);
 float *executor_gradients(struct executor *executor);
@@ -85,8 +85,9 @@ void executor_device_parameters_changed(struct executor *executor);
  */
 struct CUstream_st *executor_stream(const struct executor *executor);
 
-/* Fills the parameters from their `init` rules. A function of seed and names alone. */
-void executor_init_parameters(struct executor *executor);
+/* Fills the parameters from their `init` rules. A function of seed and names alone. Errors: no host
+ * memory for them beside a GPU's, as of executor_parameters_fetch. */
+enum status executor_init_parameters(struct executor *executor);
 
 /*
  * The host memory of an input (to be filled before a run), of an output (after a run and a wait) or

@@ -104,7 +104,7 @@ static void train(struct trained *out, struct setting s)
     struct executor_options options = options_of(s);
     struct executor *e = NULL;
     MUST(executor_create(&e, t.graph, &options));
-    executor_init_parameters(e);
+    MUST(executor_init_parameters(e));
     struct optimizer_config config = {.lr = 2e-3,
                                       .betas = {betas, 2},
                                       .eps = 1e-4,

@@ -65,7 +65,7 @@ static float *gradients_of(struct sizes s, enum dtype dtype, enum device_kind de
     MUST(executor_create(&e, g, &options));
     MUST(plan_verify(executor_plan(e)));
     *merged = count_merged(executor_plan(e));
-    executor_init_parameters(e);
+    MUST(executor_init_parameters(e));
     for (int run = 0; run < 2; run++) {
         rng_fill_normal(rng_key(7, RNG_TEST, 0), (uint64_t)run, 0, executor_data(e, x),
                         s.rows * s.in);

@@ -63,7 +63,7 @@ static void train(struct trained *out, struct setting s)
     options.plan.runs_per_update = MICRO;
     struct executor *e = NULL;
     MUST(executor_create(&e, t.graph, &options));
-    executor_init_parameters(e);
+    MUST(executor_init_parameters(e));
     struct optimizer_config config = {.form = s.form,
                                       .lr = 2e-3,
                                       .betas = {betas, 2},
@@ -221,7 +221,7 @@ static void fixture_make(struct fixture *f, bool check_finite)
     MUST(executor_create(&f->e, f->t.graph,
                          &(struct executor_options){
                              .seed = 3, .device = DEVICE_CUDA, .check_finite = check_finite}));
-    executor_init_parameters(f->e);
+    MUST(executor_init_parameters(f->e));
     tiny_fill(&f->t, f->e, 0);
 }
 
@@ -294,6 +294,14 @@ static void test_memory(void **state)
     assert_non_null(strstr(status_message(), "GiB of GPU memory"));
     assert_non_null(strstr(status_message(), "of this micro-batch would fit"));
     emulated_memory((size_t)1 << 34);
+    MUST(executor_create(&e, t.graph, &(struct executor_options){.device = DEVICE_CUDA}));
+    setenv("WEFT_EMULATED_PINNED", "10000", 1);
+    assert_int_equal(executor_init_parameters(e), STATUS_NO_MEMORY);
+    assert_string_equal(status_message(), "no host memory for a copy of the parameters");
+    assert_null(executor_parameters(e));
+    unsetenv("WEFT_EMULATED_PINNED");
+    MUST(executor_init_parameters(e));
+    executor_destroy(&e);
     graph_destroy(&t.graph);
 }
 #endif

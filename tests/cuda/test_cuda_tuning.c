@@ -63,7 +63,7 @@ static float *gradients_of(enum dtype dtype, bool adds_first, int64_t *count)
     struct executor_options options = {.seed = 3, .device = DEVICE_CUDA};
     options.plan.runs_per_update = 2;
     MUST(executor_create(&e, t.graph, &options));
-    executor_init_parameters(e);
+    MUST(executor_init_parameters(e));
     for (int m = adds_first ? 1 : 0; m < 3; m++) {
         tiny_fill(&t, e, m * BATCH);
         MUST(executor_run(

@@ -264,9 +264,11 @@ cudaError_t cudaFree(void *memory)
     return cudaSuccess;
 }
 
+/* WEFT_EMULATED_PINNED: the largest allocation of the host's memory, in bytes. */
 cudaError_t cudaMallocHost(void **memory, size_t bytes)
 {
-    *memory = malloc(bytes ? bytes : 1);
+    const char *most = emulated_setting("WEFT_EMULATED_PINNED");
+    *memory = most && bytes > strtoull(most, NULL, 10) ? NULL : malloc(bytes ? bytes : 1);
     return *memory ? cudaSuccess : emulated_result(cudaErrorMemoryAllocation);
 }
 

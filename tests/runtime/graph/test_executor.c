@@ -104,7 +104,7 @@ static float *train(struct layout layout, int64_t *count, double *first_loss, do
     struct executor *e = NULL;
     must(executor_create(&e, t.graph, &options));
     must(plan_verify(executor_plan(e)));
-    executor_init_parameters(e);
+    must(executor_init_parameters(e));
     struct optimizer_config config = {.lr = 2e-3,
                                       .betas = {betas, 2},
                                       .eps = 1e-4,
@@ -222,7 +222,7 @@ static float *regress(int64_t batch, int micro_steps, int64_t *count)
     options.plan.runs_per_update = micro_steps;
     struct executor *e = NULL;
     must(executor_create(&e, g, &options));
-    executor_init_parameters(e);
+    must(executor_init_parameters(e));
     int64_t n = graph_flat_elements(g);
     for (int s = 0; s < 5; s++) {
         for (int m = 0; m < micro_steps; m++) {
@@ -276,7 +276,7 @@ static void test_no_allocation(void **state)
     must(graph_differentiate(t.graph, t.loss));
     struct executor *e = NULL;
     must(executor_create(&e, t.graph, &(struct executor_options){.seed = 1}));
-    executor_init_parameters(e);
+    must(executor_init_parameters(e));
     tiny_fill(&t, e, 0);
     for (int s = 0; s < 3; s++) {
         num_allocations = 0;
@@ -313,7 +313,7 @@ static void test_bad_steps(void **state)
     must(graph_differentiate(t.graph, t.loss));
     struct executor *e = NULL;
     must(executor_create(&e, t.graph, &(struct executor_options){.check_finite = true}));
-    executor_init_parameters(e);
+    must(executor_init_parameters(e));
     tiny_fill(&t, e, 0);
     ((int32_t *)executor_data(e, t.ids))[9] = TINY_VOCAB;
     assert_int_equal(executor_run(e, &(struct executor_run){0}), STATUS_INVALID);

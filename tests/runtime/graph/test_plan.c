@@ -36,7 +36,7 @@ static float *train(const struct tiny_options *options, const struct executor_op
     struct executor *e = NULL;
     must(executor_create(&e, t.graph, how));
     must(plan_verify(executor_plan(e)));
-    executor_init_parameters(e);
+    must(executor_init_parameters(e));
     int64_t n = graph_flat_elements(t.graph);
     float *record = malloc((size_t)(n + 1) * 3 * sizeof *record);
     for (int s = 0; s < 3; s++) {
