@@ -441,6 +441,7 @@ static enum status poll(struct device_comm *dc, cudaEvent_t event, const char *w
         cudaError_t error = cudaEventQuery(event);
         if (error == cudaSuccess) return STATUS_OK;
         if (error != cudaErrorNotReady) return gpu_failed(dc, error, what);
+        cudaGetLastError(); /* launches would find it there */
         if (spins % POLLS_PER_LOOK == 0) TRY(look(dc, what));
         pause_briefly(spins);
     }

@@ -361,7 +361,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     auto is_reached = [=]() { return state->reached == state->asked; };
     move(is_reached, INT64_MAX);
     if (s.is_broken) return emulated_result(cudaSuccess);
-    return is_reached() ? cudaSuccess : cudaErrorNotReady;
+    return emulated_result(is_reached() ? cudaSuccess : cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
