@@ -79,12 +79,12 @@ static void *cuda_data(struct executor *e, int value)
     const struct plan_value *v = &e->plan->values[value];
     const struct plan_buffer *b = &e->plan->buffers[v->buffer];
     if (b->memory_class == PLAN_CLASS_INPUT) return s->inputs + b->offset + v->offset;
+    for (int i = 0; i < s->num_outputs; i++) {
+        if (s->output[i].value == value) return s->outputs + s->output[i].offset;
+    }
     if (b->memory_class <= PLAN_CLASS_GRADIENT) {
         char *flat = (char *)cuda_flat(e, b->memory_class);
         return flat ? flat + b->offset + v->offset : NULL;
-    }
-    for (int i = 0; i < s->num_outputs; i++) {
-        if (s->output[i].value == value) return s->outputs + s->output[i].offset;
     }
     return NULL;
 }

@@ -22,7 +22,8 @@ enum cuda_kind {
     KIND_COUNT
 };
 
-/* A kept value that is not in the memory of inputs or parameters: copied back after each run. */
+/* An output of the graph that is no input or gradient: copied back after each run. A parameter too,
+ * as its host copy is only as new as the last fetch. */
 struct cuda_output {
     int value;
     size_t bytes;

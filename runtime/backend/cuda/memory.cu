@@ -98,7 +98,7 @@ static enum status list_outputs(struct executor *e)
         int value = plan_value_of(e->plan, tensor);
         if (value < 0) continue;
         enum plan_class c = e->plan->buffers[e->plan->values[value].buffer].memory_class;
-        if (c != PLAN_CLASS_STEP && c != PLAN_CLASS_UPDATE) continue;
+        if (c == PLAN_CLASS_INPUT || c == PLAN_CLASS_GRADIENT) continue;
         s->output[s->num_outputs].value = value;
         s->output[s->num_outputs].bytes = tensor_bytes(tensor);
         s->output[s->num_outputs++].offset = total;
