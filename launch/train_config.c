@@ -142,6 +142,13 @@ enum status train_batch_divide(const struct batch_config *batch, struct config *
     return STATUS_OK;
 }
 
+bool train_looks_ahead(const struct train_config *values)
+{
+    const struct itc_config *itc = objectives_find(&values->objectives, "itc");
+    bool has_queue = itc && itc->mode == ITC_FIBER && itc->queue > 0;
+    return values->train.device != DEVICE_CPU && !has_queue;
+}
+
 size_t train_optimizer_bytes(const struct train_config *values, const struct graph *graph,
                              int ranks)
 {

@@ -69,6 +69,9 @@ enum status train_config_check(const struct train_config *values, struct config 
 enum status train_batch_divide(const struct batch_config *batch, struct config *config, int ranks,
                                int64_t *micro, int64_t *accumulate);
 
+/* Whether a run gives its device the inputs of a micro-batch while it computes the one before. */
+bool train_looks_ahead(const struct train_config *values);
+
 /* Bytes of a rank's moments and moving average. */
 size_t train_optimizer_bytes(const struct train_config *values, const struct graph *graph,
                              int ranks);

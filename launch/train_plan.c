@@ -37,6 +37,8 @@ static void count_memory(struct train_plan *p)
     memory[TRAIN_MEMORY_LOADER] = loader_bytes_of(
         p->micro, values->data.image_size, values->data.max_text_len,
         objectives_find(&values->objectives, "mlm") != NULL, (int)values->data.prefetch);
+    /* Those of the next run come while one goes on. */
+    if (train_looks_ahead(values)) memory[TRAIN_MEMORY_INPUTS] *= 2;
     for (int i = 0; i < TRAIN_MEMORY_COUNT; i++) {
         p->peak += memory[i];
     }

@@ -84,7 +84,9 @@ static enum status open_loader(struct trainer *t)
         mlm.whole_word = config->whole_word;
         options.mlm = &mlm;
     }
-    return data_loader_create(&t->data, &options, &t->loader);
+    TRY(data_loader_create(&t->data, &options, &t->loader));
+    t->handed = loader_stats(t->loader);
+    return STATUS_OK;
 }
 
 /* ---- model ---- */
@@ -131,6 +133,7 @@ static enum status build_model(struct trainer *t)
     tell_unused(t);
     const struct executor_options executor = {
         .batch = t->micro,
+        .ahead = train_looks_ahead(&t->values),
         .reserve = train_optimizer_bytes(&t->values, t->step.graph, t->comm->size),
         .plan =
             train_plan_options(&t->values, t->accumulate, t->comm->size, t->threads.num_threads),
@@ -146,7 +149,8 @@ static enum status build_model(struct trainer *t)
     int numbers = t->step.num_terms + 2 * t->step.num_metrics + TRAINER_NUMBERS;
     t->sums = calloc((size_t)numbers, sizeof *t->sums);
     t->samples = calloc((size_t)(t->accumulate * t->micro), sizeof *t->samples);
-    CHECK(t->sums && t->samples, STATUS_NO_MEMORY, "out of memory");
+    t->hashes = calloc((size_t)t->micro, sizeof *t->hashes);
+    CHECK(t->sums && t->samples && t->hashes, STATUS_NO_MEMORY, "out of memory");
     TRY(executor_init_parameters(t->executor));
     optimizer_ema_start(t->optimizer, executor_parameters(t->executor));
     TRY(optimizer_restored(t->optimizer));
@@ -251,6 +255,7 @@ void trainer_destroy(struct trainer **trainer)
     free(t->resumed_from);
     free(t->sums);
     free(t->samples);
+    free(t->hashes);
     free(t);
     *trainer = NULL;
 }

@@ -72,7 +72,13 @@ struct trainer {
     struct tokenizer *tokenizer;
     struct data data;
     struct loader *loader;
-    const struct loader_batch *batch;
+    const struct loader_batch *batch; /* the newest */
+    bool is_ahead;                    /* it is sent to the executor already, and has not been run */
+    struct loader_stats handed;       /* of the loader, without a batch that is ahead */
+    struct {
+        int64_t epoch, index; /* as of struct loader_batch */
+        bool is_sound;        /* there was no bad row */
+    } current;                /* the micro-batch that was run last */
 
     struct step step;
     struct executor *executor;
@@ -95,6 +101,7 @@ struct trainer {
     int64_t seen, bad;    /* samples of all ranks' loaders before this process */
     int64_t skipped_row;  /* updates skipped in a row */
     uint64_t *samples;    /* [accumulate * micro] numbers of this rank's samples of the update */
+    uint64_t *hashes;     /* [micro] of the slots of the micro-batch that was run last */
     bool failed_together; /* what trainer_run failed with, all ranks failed with */
     int64_t saved;        /* updates of the run's newest save, maybe still in flight; -1: none */
     struct run_output output;
@@ -118,10 +125,39 @@ enum status trainer_update(struct trainer *trainer, enum trainer_end *end);
 /* What the signals of all ranks together ask for: TRAINER_RUNNING for nothing. */
 enum status trainer_signalled(struct trainer *trainer, enum trainer_end *end);
 
-/* Fills the step's inputs from trainer->batch, and how micro-batch `m` of the update is run. */
-void trainer_feed(struct trainer *trainer);
 void trainer_apply_bounds(struct trainer *trainer); /* step.bounds, to the parameters */
+
+/* How micro-batch `m` of the update is run. */
 struct executor_run trainer_run_of(const struct trainer *trainer, int64_t m);
+
+/* ---- launch/trainer_batch.c; not collective ---- */
+
+/* A wait for the loader: when it began (of the clock), and its seconds. */
+struct trainer_wait {
+    double begin;
+    double whole;
+    double read, tokenise; /* parts of it */
+};
+
+/* Fills the step's inputs from trainer->batch. */
+void trainer_feed(struct trainer *trainer);
+
+/* Makes trainer->batch the next one, as inputs of the next run. Errors: loader_next's. */
+enum status trainer_batch_next(struct trainer *trainer);
+
+/* Keeps what is asked of trainer->batch after its run: the samples' numbers [micro] and the rest in
+ * `trainer`. */
+void trainer_batch_note(struct trainer *trainer, uint64_t *samples);
+
+/* Behind the run of micro-batch `m`: takes the next batch and sends it to the device, where that is
+ * to be done ahead. *wait is left alone where it is not. Errors: the device's. */
+enum status trainer_batch_ahead(struct trainer *trainer, int64_t m, struct trainer_wait *wait);
+
+/* A batch that is ahead is sent again, after the inputs were used for something else. */
+enum status trainer_batch_send(struct trainer *trainer);
+
+/* Gives a wait to the clock's seconds: until `over`, when a run ended, as compute. */
+void trainer_wait_account(struct trainer *trainer, const struct trainer_wait *wait, double over);
 
 /* ---- launch/trainer_run.c ---- */
 

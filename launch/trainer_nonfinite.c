@@ -40,6 +40,7 @@ static void look_at_parameters(struct trainer *t, char *text, size_t size)
 static enum status look_at_micro_batch(struct trainer *t, int64_t m, struct executor_found *found)
 {
     const struct loader_batch *batch = t->batch;
+    TRY(executor_inputs_wait(t->executor));
     TRY(loader_samples_at(t->loader, t->samples + m * t->micro, t->micro, &t->batch));
     trainer_feed(t);
     t->batch = batch;
@@ -87,6 +88,7 @@ enum status trainer_explain_nonfinite(struct trainer *t)
         TRY(look_at_micro_batch(t, m, &found));
         TRY(earliest(t, m, &found, first, sizeof first, &any));
     }
+    TRY(trainer_batch_send(t));
     snprintf(warning, sizeof warning,
              "update %lld was skipped: its gradient is not finite. First value: %s%s",
              (long long)t->done + 1, first, parameter);

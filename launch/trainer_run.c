@@ -85,8 +85,8 @@ static enum status log_update(struct trainer *t)
     return run_output_step(
         &t->output,
         &(struct run_log_step){.step = t->done,
-                               .epoch = t->batch->epoch,
-                               .index = t->batch->index + t->comm->size * t->micro,
+                               .epoch = t->current.epoch,
+                               .index = t->current.index + t->comm->size * t->micro,
                                .draws = t->report.draws,
                                .losses = {losses, s->num_terms + 1},
                                .metrics = {metrics, s->num_metrics},

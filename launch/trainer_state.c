@@ -29,8 +29,7 @@ struct prints {
 /* Samples and bad ones of all ranks' loaders; each began with the run's totals. */
 static enum status count_samples(struct trainer *t, int64_t *seen, int64_t *bad)
 {
-    struct loader_stats stats = loader_stats(t->loader);
-    int64_t counts[2] = {stats.seen - t->seen, stats.bad - t->bad};
+    int64_t counts[2] = {t->handed.seen - t->seen, t->handed.bad - t->bad};
     TRY(comm_allreduce(t->comm, "samples seen", counts, 2, COMM_I64, COMM_SUM));
     *seen = t->seen + counts[0];
     *bad = t->bad + counts[1];

@@ -13,48 +13,6 @@ static void *data_of(struct trainer *t, const struct tensor *tensor)
     return executor_data(t->executor, tensor);
 }
 
-/* The rows that masked language modelling predicts, out of the batch's labels. */
-static void feed_masked(struct trainer *t)
-{
-    const struct loader_batch *batch = t->batch;
-    int64_t positions = t->micro * batch->text_length;
-    int64_t rows = t->step.mlm_index->shape.dim[0];
-    int32_t *index = data_of(t, t->step.mlm_index);
-    int32_t *targets = data_of(t, t->step.mlm_targets);
-    float *weights = data_of(t, t->step.mlm_weights);
-    memcpy(data_of(t, t->step.mlm_ids), batch->mlm_ids, (size_t)positions * sizeof(int32_t));
-    int64_t used = 0;
-    for (int64_t i = 0; i < positions; i++) {
-        if (batch->mlm_labels[i] == MLM_IGNORE) continue;
-        if (used == rows) {
-            if (t->rows_lost++ == 0) {
-                log_warning("more masked tokens than the %lld planned rows; the rest of this batch "
-                            "is not predicted",
-                            (long long)rows);
-            }
-            continue;
-        }
-        index[used] = (int32_t)i;
-        targets[used] = batch->mlm_labels[i];
-        weights[used++] = 1.0f;
-    }
-    for (; used < rows; used++) {
-        index[used] = 0;
-        targets[used] = MLM_IGNORE;
-        weights[used] = 0.0f;
-    }
-}
-
-void trainer_feed(struct trainer *t)
-{
-    const struct step *s = &t->step;
-    const struct loader_batch *batch = t->batch;
-    memcpy(data_of(t, s->pixels), batch->pixels, tensor_bytes(s->pixels));
-    memcpy(data_of(t, s->ids), batch->ids, tensor_bytes(s->ids));
-    memcpy(data_of(t, s->mask), batch->mask, tensor_bytes(s->mask));
-    if (s->mlm_ids) feed_masked(t);
-}
-
 static float scalar(struct trainer *t, const struct tensor *tensor)
 {
     return *(const float *)data_of(t, tensor);
@@ -81,39 +39,20 @@ static void took(struct trainer *t, double *part)
     trainer_clock_part(&t->clock, t->comm, part);
 }
 
-/* By the loader's account; what it was not reading or tokenising for counts as decoding. */
-static enum status take_batch(struct trainer *t)
-{
-    struct run_seconds *seconds = &t->clock.seconds;
-    struct loader_stats before = loader_stats(t->loader);
-    comm_phase_set(t->comm, COMM_PHASE_DATA, "waiting for a batch");
-    took(t, &seconds->compute);
-    TRY(loader_next(t->loader, &t->batch));
-    comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
-    struct loader_stats after = loader_stats(t->loader);
-    double read = after.wait_read - before.wait_read;
-    double tokenise = after.wait_tokenise - before.wait_tokenise;
-    trainer_clock_whole(&t->clock, t->comm, &seconds->wait_decode);
-    seconds->wait_decode -= read + tokenise;
-    seconds->wait_read += read;
-    seconds->wait_tokenise += tokenise;
-    return STATUS_OK;
-}
-
 /*
  * Adds a hash of what was drawn for each sample of the micro-batch. Hashes are summed modulo 2^64,
  * so that it does not matter how ranks share the samples; in four pieces, whose sums are exact as
  * doubles (2^53 / 2^16 samples of an update).
  */
-static void collect_draws(struct trainer *t)
+static void collect_draws(struct trainer *t, const uint64_t *samples)
 {
     const struct step *s = &t->step;
     double *pieces = t->sums + s->num_terms + 2 * s->num_metrics;
     const int32_t *image = s->negative_image ? data_of(t, s->negative_image) : NULL;
     const int32_t *text = s->negative_text ? data_of(t, s->negative_text) : NULL;
     for (int64_t i = 0; i < t->micro; i++) {
-        const uint64_t drawn[] = {t->batch->sample[i], loader_slot_hash(t->batch, i),
-                                  image ? (uint64_t)image[i] : 0, text ? (uint64_t)text[i] : 0};
+        const uint64_t drawn[] = {samples[i], t->hashes[i], image ? (uint64_t)image[i] : 0,
+                                  text ? (uint64_t)text[i] : 0};
         uint64_t hash = XXH3_64bits(drawn, sizeof drawn);
         for (int k = 0; k < 4; k++) {
             pieces[k] += (double)(hash >> 16 * k & 0xFFFF);
@@ -226,17 +165,24 @@ static enum status start_update(struct trainer *t)
 
 static enum status micro_step(struct trainer *t, int64_t m)
 {
-    TRY(take_batch(t));
-    memcpy(t->samples + m * t->micro, t->batch->sample, (size_t)t->micro * sizeof *t->samples);
-    trainer_feed(t);
+    uint64_t *samples = t->samples + m * t->micro;
+    struct trainer_wait hidden = {0};
+    TRY(trainer_batch_next(t));
+    took(t, &t->clock.seconds.compute);
+    double begun = t->clock.last;
     struct executor_run run = trainer_run_of(t, m);
     TRY(executor_run(t->executor, &run));
     if (is_ahead(t) && m == t->accumulate - 1) TRY(start_update(t));
+    trainer_batch_note(t, samples);
+    enum status status = trainer_batch_ahead(t, m, &hidden);
+    /* Of a GPU that failed this says more. */
     TRY(executor_wait(t->executor));
+    TRY(status);
+    trainer_wait_account(t, &hidden, begun + executor_run_seconds(t->executor));
     collect(t);
-    collect_draws(t);
-    TRY(feature_queue_push(&t->queue, &t->step, t->executor, t->batch->sample,
-                           t->batch->num_bad == 0, t->comm));
+    collect_draws(t, samples);
+    TRY(feature_queue_push(&t->queue, &t->step, t->executor, samples, t->current.is_sound,
+                           t->comm));
     took(t, &t->clock.seconds.compute);
     return STATUS_OK;
 }

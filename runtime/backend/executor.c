@@ -332,6 +332,21 @@ enum status executor_wait(struct executor *executor)
     return executor->backend->wait(executor);
 }
 
+enum status executor_inputs_wait(struct executor *executor)
+{
+    return executor->backend->inputs_wait(executor);
+}
+
+enum status executor_inputs_send(struct executor *executor)
+{
+    return executor->backend->inputs_send(executor);
+}
+
+double executor_run_seconds(struct executor *executor)
+{
+    return executor->backend->seconds(executor);
+}
+
 size_t executor_bytes(const struct executor *executor)
 {
     size_t bytes = executor->backend->bytes(executor);

@@ -52,6 +52,7 @@ struct executor_options {
     /* CUDA: for the check that all fits in its memory, and the message when it does not. */
     int64_t batch;  /* samples of the step; 0: not known */
     size_t reserve; /* bytes that the caller will allocate beside the executor */
+    bool ahead;     /* CUDA: executor_inputs_send will be called; holds the inputs twice */
 };
 
 /* Collective when there is a comm. The graph is borrowed. Errors: the plan's, out of memory. */
@@ -63,8 +64,8 @@ const struct plan *executor_plan(const struct executor *executor);
 
 /*
  * The flat vectors in host memory, graph_flat_elements long; never NULL on the CPU, NULL on a GPU
- * when the host has no memory for them, which a _fetch says as an error. What the device computed is
- * in them after a _fetch. After writing parameters, call _changed.
+ * when the host has no memory for them, which a _fetch says as an error. What the device computed
+ * is in them after a _fetch. After writing parameters, call _changed.
  */
 float *executor_parameters(struct executor *executor);
 float *executor_gradients(struct executor *executor);
@@ -90,9 +91,9 @@ struct CUstream_st *executor_stream(const struct executor *executor);
 enum status executor_init_parameters(struct executor *executor);
 
 /*
- * The host memory of an input (to be filled before a run), of an output (after a run and a wait) or
- * of a parameter. NULL when the plan does not hold it at the end of a step. The size is
- * tensor_bytes(tensor).
+ * The host memory of an input (to be filled before a run; between a run and a wait see
+ * executor_inputs_wait), of an output (after a run and a wait) or of a parameter. NULL when the
+ * plan does not hold it at the end of a step. The size is tensor_bytes(tensor).
  */
 void *executor_data(struct executor *executor, const struct tensor *tensor);
 
@@ -125,6 +126,22 @@ enum status executor_run(struct executor *executor, const struct executor_run *r
 /* Returns when the last run is over and its outputs are in host memory. Errors: those that the
  * device found in the run. */
 enum status executor_wait(struct executor *executor);
+
+/*
+ * For filling the inputs of the next run while a device computes the last one. _wait returns when
+ * the last run needs what is in the host's memory of inputs no more, and they may be written; _send
+ * brings what was written to the device, beside the inputs of the run that goes on, and the next
+ * executor_run takes it from there. After _send inputs must not be written before another _wait,
+ * which takes back what was sent. Between executor_run and executor_wait, or outside; not with
+ * op_fetch_rows, whose host_rows may read inputs to the end of a run. On the CPU, whose runs are
+ * over when they return, both do nothing. Not collective. Errors: the device's; STATUS_INVALID for
+ * _send without the option `ahead`.
+ */
+enum status executor_inputs_wait(struct executor *executor);
+enum status executor_inputs_send(struct executor *executor);
+
+/* Seconds that the device took for the last run, after its wait. 0 on the CPU. */
+double executor_run_seconds(struct executor *executor);
 
 /* Bytes held by this executor, per class of the plan. */
 size_t executor_bytes(const struct executor *executor);

@@ -40,6 +40,9 @@ struct backend {
     void (*release)(struct executor *executor);
     enum status (*run)(struct executor *executor, const struct executor_run *run);
     enum status (*wait)(struct executor *executor);
+    enum status (*inputs_wait)(struct executor *executor);
+    enum status (*inputs_send)(struct executor *executor);
+    double (*seconds)(struct executor *executor); /* of the last run */
     /* Host memory of a value that is kept; NULL when there is none. */
     void *(*data)(struct executor *executor, int value);
     /* Host memory of a flat vector. */

@@ -226,6 +226,12 @@ static enum status cpu_wait(struct executor *e)
     return STATUS_OK;
 }
 
+static double cpu_seconds(struct executor *e)
+{
+    (void)e;
+    return 0;
+}
+
 static void *cpu_data(struct executor *e, int value)
 {
     return executor_value_address(e, value);
@@ -270,6 +276,9 @@ const struct backend cpu_backend = {
     .release = cpu_release_all,
     .run = cpu_run,
     .wait = cpu_wait,
+    .inputs_wait = cpu_wait,
+    .inputs_send = cpu_wait,
+    .seconds = cpu_seconds,
     .data = cpu_data,
     .flat = cpu_flat,
     .fetch = cpu_fetch,

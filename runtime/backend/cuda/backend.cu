@@ -91,8 +91,7 @@ static void *cuda_data(struct executor *e, int value)
 
 static size_t cuda_bytes(const struct executor *e)
 {
-    (void)e;
-    return 0;
+    return e->options.ahead ? e->plan->class_bytes[PLAN_CLASS_INPUT] : 0;
 }
 
 static struct CUstream_st *cuda_stream(const struct executor *e)
@@ -106,6 +105,9 @@ const struct backend cuda_backend = {
     cuda_release,
     cuda_run_step,
     cuda_wait,
+    cuda_inputs_wait,
+    cuda_inputs_send,
+    cuda_seconds,
     cuda_data,
     cuda_flat,
     cuda_fetch,

@@ -1,6 +1,6 @@
 /*
  * The CUDA backend's own: the state of an executor on a GPU, shared by backend.cu, memory.cu,
- * steps.cu and replay.cu.
+ * steps.cu, inputs.cu and replay.cu.
  */
 #ifndef WEFT_RUNTIME_BACKEND_CUDA_BACKEND_IMPL_H
 #define WEFT_RUNTIME_BACKEND_CUDA_BACKEND_IMPL_H
@@ -32,8 +32,13 @@ struct cuda_output {
 
 struct cuda_state {
     cudaStream_t stream;
-    cudaEvent_t start, end; /* of an op, for the profile */
-    cudaEvent_t ran;        /* the end of the last run, whatever was enqueued behind it */
+    cudaEvent_t start, end;  /* of an op, for the profile */
+    cudaEvent_t begun, ran;  /* the last run's begin, and its end, whatever is enqueued behind it */
+    cudaStream_t copies;     /* of inputs to the device */
+    char *ahead;             /* device: inputs of the next run; NULL without the option */
+    cudaEvent_t inputs_read; /* the host's inputs are on the device */
+    cudaEvent_t ahead_taken; /* those of `ahead` are where the kernels read them */
+    bool is_sent;            /* `ahead` holds the inputs of the next run */
     bool owned[PLAN_CLASS_COUNT];
     struct cuda_values *values;      /* device */
     struct cuda_values *values_host; /* pinned */
@@ -87,6 +92,16 @@ enum status cuda_step_poison(struct executor *e, int index);
 /* The error of a fault word. */
 enum status cuda_fault_describe(const struct executor *e, int number);
 
+/* ---- inputs.cu ---- */
+
+/* The backend's `inputs_wait` and `inputs_send`. */
+enum status cuda_inputs_wait(struct executor *e);
+enum status cuda_inputs_send(struct executor *e);
+
+/* Orders the run's stream behind the inputs where the kernels read them: what was sent, or else
+ * what the host's memory holds. No run is going on. */
+enum status cuda_inputs_take(struct executor *e);
+
 /* ---- replay.cu: runs ---- */
 
 enum status cuda_run_step(struct executor *e, const struct executor_run *run);
@@ -96,6 +111,9 @@ enum status cuda_finish(struct executor *e, const char *what);
 
 /* The backend's `wait`. */
 enum status cuda_wait(struct executor *e);
+
+/* The backend's `seconds`. */
+double cuda_seconds(struct executor *e);
 
 /* The backend's `settle`. */
 enum status cuda_settle(struct executor *e);

@@ -28,7 +28,10 @@ static void describe_room(const struct executor *e, size_t room, size_t with_bat
 /* The plan's figure against what is free, before anything is allocated. */
 static enum status check_fits(const struct executor *e)
 {
-    size_t need = e->options.reserve;
+    size_t ahead = e->options.ahead ? e->plan->class_bytes[PLAN_CLASS_INPUT] : 0;
+    size_t with_batch =
+        e->plan->class_bytes[PLAN_CLASS_STEP] + e->plan->class_bytes[PLAN_CLASS_INPUT] + ahead;
+    size_t need = e->options.reserve + ahead;
     size_t free_bytes = 0;
     size_t total_bytes = 0;
     char fits[96];
@@ -39,8 +42,6 @@ static enum status check_fits(const struct executor *e)
     }
     CUDA_TRY(cudaMemGetInfo(&free_bytes, &total_bytes));
     if (need <= free_bytes) return STATUS_OK;
-    size_t with_batch =
-        e->plan->class_bytes[PLAN_CLASS_STEP] + e->plan->class_bytes[PLAN_CLASS_INPUT];
     size_t fixed = need - with_batch;
     describe_room(e, free_bytes > fixed ? free_bytes - fixed : 0, with_batch, fits, sizeof fits);
     const double gib = 1.0 / (1 << 30);
@@ -133,7 +134,11 @@ static enum status allocate_own(struct executor *e)
     CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaEventCreateWithFlags(&s->start, 0));
     CUDA_TRY(cudaEventCreateWithFlags(&s->end, 0));
-    CUDA_TRY(cudaEventCreateWithFlags(&s->ran, cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->begun, 0));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->ran, 0));
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->inputs_read, cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&s->ahead_taken, cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&s->fork, cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&s->join, cudaEventDisableTiming));
     TRY(allocate_classes(e));
@@ -143,6 +148,9 @@ static enum status allocate_own(struct executor *e)
     CUDA_TRY(cudaMallocHost((void **)&s->fault_host, sizeof *s->fault_host));
     size_t inputs = e->plan->class_bytes[PLAN_CLASS_INPUT];
     CUDA_TRY(cudaMallocHost((void **)&s->inputs, inputs + 64));
+    if (e->options.ahead) {
+        TRY(device_memory((void **)&s->ahead, inputs, "inputs of the next run"));
+    }
     memset(s->inputs, 0, inputs);
     TRY(list_pieces(e));
     return list_outputs(e);
@@ -167,6 +175,7 @@ void cuda_release(struct executor *e)
     struct cuda_state *s = state_of(e);
     if (!s) return;
     if (s->stream) cudaStreamSynchronize(s->stream);
+    if (s->copies) cudaStreamSynchronize(s->copies);
     for (int k = 0; k < KIND_COUNT; k++) {
         for (int i = 0; s->graph[k] && i <= s->num_cuts; i++) {
             if (s->graph[k][i]) cudaGraphExecDestroy(s->graph[k][i]);
@@ -182,6 +191,7 @@ void cuda_release(struct executor *e)
     for (int b = 0; e->separate && b < e->plan->num_buffers; b++) {
         cudaFree(e->separate[b]);
     }
+    cudaFree(s->ahead);
     cudaFree(s->values);
     cudaFree(s->fault);
     cudaFreeHost(s->values_host);
@@ -192,7 +202,11 @@ void cuda_release(struct executor *e)
     cudaFreeHost(s->flat[1]);
     if (s->start) cudaEventDestroy(s->start);
     if (s->end) cudaEventDestroy(s->end);
+    if (s->begun) cudaEventDestroy(s->begun);
     if (s->ran) cudaEventDestroy(s->ran);
+    if (s->inputs_read) cudaEventDestroy(s->inputs_read);
+    if (s->ahead_taken) cudaEventDestroy(s->ahead_taken);
+    if (s->copies) cudaStreamDestroy(s->copies);
     if (s->fork) cudaEventDestroy(s->fork);
     if (s->join) cudaEventDestroy(s->join);
     if (s->stream) cudaStreamDestroy(s->stream);

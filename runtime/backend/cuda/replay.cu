@@ -1,12 +1,12 @@
 /*
  * Replay on a GPU. See executor.h, executor_impl.h and cuda_op.h.
  *
- * A run is one stream of work: values and inputs to the device, the kernels of the plan in order,
- * outputs and faults back. The first run launches op by op, which loads the kernels; when the same
- * kind of run comes again it is recorded into a CUDA graph, and from then on replayed with one
- * call. Kinds differ in whether gradients accumulate; what depends on parameters alone (the update
- * phase) is a graph of its own. The host waits only in wait(), for what it wants to read, and not
- * for the update that the optimiser enqueued behind the run (executor_stream).
+ * A run is one stream of work: inputs (inputs.cu) and values to the device, the kernels of the plan
+ * in order, outputs and faults back. The first run launches op by op, which loads the kernels; when
+ * the same kind of run comes again it is recorded into a CUDA graph, and from then on replayed with
+ * one call. Kinds differ in whether gradients accumulate; what depends on parameters alone (the
+ * update phase) is a graph of its own. The host waits only in wait(), for what it wants to read,
+ * and not for the update that the optimiser enqueued behind the run (executor_stream).
  *
  * Several ranks: collectives are part of the stream and of its graphs. With `reduce`, each bucket
  * of the gradient is summed on a second stream as soon as it is complete, beside the kernels of the
@@ -69,13 +69,10 @@ static struct cuda_run run_of(struct executor *e, enum cuda_kind kind)
     return run;
 }
 
-static enum status enqueue_inputs(struct executor *e)
+static enum status enqueue_values(struct executor *e)
 {
     struct cuda_state *s = state_of(e);
     CUDA_TRY(cudaMemcpyAsync(s->values, s->values_host, sizeof *s->values, cudaMemcpyHostToDevice,
-                             s->stream));
-    CUDA_TRY(cudaMemcpyAsync(e->memory[PLAN_CLASS_INPUT], s->inputs,
-                             e->plan->class_bytes[PLAN_CLASS_INPUT], cudaMemcpyHostToDevice,
                              s->stream));
     return STATUS_OK;
 }
@@ -155,7 +152,7 @@ static enum status enqueue(struct executor *e, enum cuda_kind kind, int piece, i
     int begin = piece == 0 ? 0 : s->cuts[piece - 1] + 1;
     int end = is_last ? e->plan->num_steps : s->cuts[piece];
     if (piece == 0) {
-        if (kind != KIND_UPDATE) TRY(enqueue_inputs(e));
+        if (kind != KIND_UPDATE) TRY(enqueue_values(e));
         CUDA_TRY(cudaMemsetAsync(s->fault, CUDA_NO_FAULT & 0xFF, sizeof *s->fault, s->stream));
     }
     TRY(enqueue_steps(e, kind, begin, end));
@@ -247,12 +244,21 @@ enum status cuda_settle(struct executor *e)
     return STATUS_OK;
 }
 
+double cuda_seconds(struct executor *e)
+{
+    float milliseconds = 0;
+    cudaError_t error = cudaEventElapsedTime(&milliseconds, state_of(e)->begun, state_of(e)->ran);
+    if (error != cudaSuccess) cudaGetLastError(); /* there was no run */
+    return error == cudaSuccess ? 1e-3 * (double)milliseconds : 0;
+}
+
 /* The work of a run, and the end of it also where that fails. */
 static enum status enqueue_run(struct executor *e, const struct executor_run *run)
 {
     struct cuda_state *s = state_of(e);
-    enum status status = STATUS_OK;
-    if (e->updated != e->version) status = run_kind(e, KIND_UPDATE);
+    CUDA_TRY(cudaEventRecord(s->begun, s->stream));
+    enum status status = cuda_inputs_take(e);
+    if (status == STATUS_OK && e->updated != e->version) status = run_kind(e, KIND_UPDATE);
     e->updated = e->version;
     if (status == STATUS_OK) {
         status = run_kind(e, run->reduce
