@@ -1,12 +1,11 @@
 /*
  * NCCL's functions, as nccl.AllReduce for ncclAllReduce. The library is opened when it is first
  * needed, so that one GPU does without it, also on machines that have none. C++; for
- * device_comm.cu.
+ * device_comm_impl.cuh.
  */
 #ifndef WEFT_RUNTIME_BACKEND_CUDA_NCCL_CALLS_CUH
 #define WEFT_RUNTIME_BACKEND_CUDA_NCCL_CALLS_CUH
 
-#include <dlfcn.h>
 #include <nccl.h>
 
 #include "runtime/base/status.h"
@@ -37,33 +36,10 @@ struct nccl_calls {
 #undef CALL
 };
 
-static struct nccl_calls nccl;
+extern struct nccl_calls nccl; /* filled by nccl_load */
 
 /* Before the first call. Errors: STATUS_UNSUPPORTED where there is no NCCL, or one that lacks a
  * function. */
-static enum status nccl_load(void)
-{
-    static bool is_loaded;
-    if (is_loaded) return STATUS_OK;
-#if defined(WEFT_CUDA_EMULATED)
-#define CALL(name) nccl.name = nccl##name;
-    NCCL_CALLS(CALL)
-#undef CALL
-#else
-    void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-    CHECK(library, STATUS_UNSUPPORTED,
-          "several ranks on GPUs need NCCL: %s; install libnccl2, or name its folder in "
-          "LD_LIBRARY_PATH",
-          dlerror());
-#define CALL(name)                                                                                 \
-    nccl.name = reinterpret_cast<decltype(&nccl##name)>(dlsym(library, "nccl" #name));             \
-    CHECK(nccl.name, STATUS_UNSUPPORTED,                                                           \
-          "NCCL is too old, it has no nccl" #name "; use 2.18 or newer");
-    NCCL_CALLS(CALL)
-#undef CALL
-#endif
-    is_loaded = true;
-    return STATUS_OK;
-}
+enum status nccl_load(void);
 
 #endif
