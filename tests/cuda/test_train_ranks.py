@@ -1,5 +1,5 @@
 """weft train --device cuda on several emulated GPUs: the losses of as many CPU ranks, sharded or not; a run that goes on
-on other ranks and devices; what is refused; and a GPU, a rank or NCCL that fails in the middle of a run.   timeout=400
+on other ranks and devices; what is refused; and a GPU, a rank or NCCL that fails in the middle of a run.   timeout=400 alone=yes
 asan=no (a sanitizer takes minutes here, and sees the same code in test_cuda_ranks)
 """
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # launch/bundle: unpacked in a fresh folder it runs with an empty environment, on either C library, and in a file
-# system that has nothing else; no library comes from outside but the C library's.   timeout=240 asan=no
+# system that has nothing else; no library comes from outside but the C library's.   timeout=240 alone=yes asan=no
 set -u
 build=${WEFT_BUILD:-$PWD/build/release}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/bundle.XXXXXX") || exit 1

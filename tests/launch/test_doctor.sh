@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# weft doctor on good and on bad machines.   timeout=120
+# weft doctor on good and on bad machines.   timeout=120 alone=yes
 set -u
 weft=$(realpath "${WEFT_BUILD:-build/release}/weft")
 folder=$(mktemp -d)

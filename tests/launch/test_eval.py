@@ -1,5 +1,5 @@
 """weft eval and weft infer on a small trained model: the numbers of training again, the same on any
-number of ranks, scores of files that agree with recall, and what is refused.   timeout=120
+number of ranks, scores of files that agree with recall, and what is refused.   timeout=120 alone=yes
 """
 
 import json

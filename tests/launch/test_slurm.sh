@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# launch/slurm/weft.sbatch with made-up Slurm commands, and with the mpirun of this machine.   timeout=120
+# launch/slurm/weft.sbatch with made-up Slurm commands, and with the mpirun of this machine.   timeout=120 alone=yes
 set -u
 script=$PWD/launch/slurm/weft.sbatch
 folder=$(mktemp -d)

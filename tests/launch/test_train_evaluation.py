@@ -1,6 +1,6 @@
 """Evaluation in training: stopped by signals it ends at its next batch on all ranks, and is made
 first when the run goes on; one that fails at the end ends all ranks with one message. And where the
-time of steps goes.   timeout=120
+time of steps goes.   timeout=120 alone=yes
 """
 
 import json

@@ -1,5 +1,5 @@
 """A run is a function of its recipe: the same bits again, the same samples, masks, negatives and
-losses on any number of ranks, whole or sharded, in one piece or accumulated.   timeout=120
+losses on any number of ranks, whole or sharded, in one piece or accumulated.   timeout=120 alone=yes
 """
 
 import shutil

@@ -1,5 +1,5 @@
 """kill -9 at any moment, and checkpoints that are damaged, deleted or cannot be written: nothing but
-the steps since the last checkpoint is lost, and what is done again gives the same bits.   timeout=120
+the steps since the last checkpoint is lost, and what is done again gives the same bits.   timeout=120 alone=yes
 """
 
 import os

@@ -1,5 +1,5 @@
 """Values that are not finite: the message names rank, op and samples, the update is skipped, and
-after train.max_skipped in a row the run stops with its checkpoints untouched.   timeout=120
+after train.max_skipped in a row the run stops with its checkpoints untouched.   timeout=120 alone=yes
 """
 
 import os

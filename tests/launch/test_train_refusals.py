@@ -1,5 +1,5 @@
 """What weft train refuses: one message that says where and what to do, the same exit code on every
-rank, and nothing that was there is touched.   timeout=120
+rank, and nothing that was there is touched.   timeout=120 alone=yes
 """
 
 import os

@@ -1,5 +1,5 @@
 """What a finished run leaves: its report, and a log that says which weft made it.
-timeout=60
+timeout=60 alone=yes
 """
 
 import os

@@ -1,5 +1,5 @@
 """Signals and dying ranks: all ranks save at the same update and end with a code that says why, and
-the run goes on from there bit for bit.   timeout=120
+the run goes on from there bit for bit.   timeout=120 alone=yes
 """
 
 import os

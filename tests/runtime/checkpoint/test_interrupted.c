@@ -1,5 +1,5 @@
 /* kill -9 at any moment of a save, a full disk, a read-only one: the former checkpoint stays.
- * timeout=60 */
+ * timeout=60 alone=yes */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
