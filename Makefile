@@ -87,6 +87,9 @@ ifeq ($(FAST),1)
 CUDA_ARCHS := 90a
 endif
 GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a)
+# Newer GPUs than the newest here run what their driver makes of its PTX. That of 90a and the like is for one GPU only.
+NEWEST_ARCH := $(filter-out %a %f,$(lastword $(CUDA_ARCHS)))
+GENCODE += $(foreach a,$(NEWEST_ARCH),-gencode arch=compute_$a,code=compute_$a)
 NVCCFLAGS := -std=c++17 -O3 -lineinfo -I. $(GENCODE) -DWEFT_CUDA=1 -Werror all-warnings \
   -Xcompiler -Wall,-Wextra,-Werror -MMD -MP
 CUDA_LIBS := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib -lcublasLt \

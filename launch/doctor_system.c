@@ -437,6 +437,13 @@ static void check_gpu(const struct doctor_options *options, struct doctor_findin
         }
         return;
     }
+    for (int i = 0; i < count; i++) {
+        if (devices[i].major < 8 || devices[i].code != CUDA_CODE_NONE) continue;
+        doctor_fail(finding, "build weft without FAST=1, or with CUDA_ARCHS of this GPU",
+                    "GPU %d, %s, has compute capability %d.%d, which this weft was not built for",
+                    i, devices[i].name, devices[i].major, devices[i].minor);
+        return;
+    }
     if (ranks > count) {
         doctor_warn(finding, "launch as many ranks a host as there are GPUs",
                     "%d ranks on this host share %d GPU%s", ranks, count, count == 1 ? "" : "s");
@@ -445,9 +452,11 @@ static void check_gpu(const struct doctor_options *options, struct doctor_findin
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     struct strbuf cores = {0};
     name_cores(devices, count, &cores);
-    doctor_ok(finding, "%d x %s, compute capability %d.%d, CUDA_VISIBLE_DEVICES %.60s%s", count,
-              devices[0].name, devices[0].major, devices[0].minor, visible ? visible : "not set",
-              cores.text ? cores.text : "");
+    bool compiled = devices[0].code == CUDA_CODE_DRIVER;
+    doctor_ok(finding, "%d x %s, compute capability %d.%d%s, CUDA_VISIBLE_DEVICES %.60s%s", count,
+              devices[0].name, devices[0].major, devices[0].minor,
+              compiled ? " (its driver compiles the kernels when they first run)" : "",
+              visible ? visible : "not set", cores.text ? cores.text : "");
     strbuf_fini(&cores);
 }
 #else

@@ -4,6 +4,7 @@ asan=no (a sanitizer takes minutes here, and sees the same code in test_cuda_tra
 """
 
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launch"))
@@ -57,11 +58,16 @@ refused("no driver", "no NVIDIA driver on this machine", {"WEFT_EMULATED_DRIVER"
 refused("an old driver", "speaks CUDA 12.4, older than the 13.0", {"WEFT_EMULATED_DRIVER": "12040"})
 refused("no GPU", "no GPU is visible to this process", {"WEFT_EMULATED_DEVICES": "0"})
 refused("no bf16", "compute capability 7.5; bf16 needs 8.0", {"WEFT_EMULATED_CAPABILITY": "75"})
+refused("no code", "capability 9.5, which this weft was not built for", {"WEFT_EMULATED_CAPABILITY": "95"})
 refused("out of memory", "not one of its 4 samples would fit", {"WEFT_EMULATED_MEMORY": "1"})
 refused("a GPU that fails in an update", "GPU 0, emulated GPU: CUDA: ", {"WEFT_EMULATED_FAILURE": "adamw_kernel"})
 folder = place.path("refused", "checkpoints")
 saved = os.listdir(folder) if os.path.exists(folder) else []
 place.case(not any(name.endswith(".h5") for name in saved), "nothing is saved of it", saved)
+for capability, part in (("120", "12.0 (its driver compiles the kernels"), ("95", "which this weft was not built for")):
+    said = subprocess.run([GPU, "doctor"], env={**os.environ, "WEFT_EMULATED_CAPABILITY": capability},
+                          stdout=subprocess.PIPE, text=True, timeout=100).stdout
+    place.case(part in said, f"weft doctor on compute capability {capability}", said)
 # The program itself: built without CUDA, or with it on a machine without a GPU.
 if os.path.exists("/dev/nvidia0"):
     place.skip("the program without a GPU", "this machine has one")

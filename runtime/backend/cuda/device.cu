@@ -13,6 +13,25 @@ static enum status cuda_check(cudaError_t error, const char *call)
     return status_fail(STATUS_INTERNAL, "CUDA: %s in %s", cudaGetErrorString(error), call);
 }
 
+static __global__ void probe_kernel(void)
+{
+}
+
+/* What this build has for the current GPU. */
+static enum status find_code(enum cuda_code *code)
+{
+    cudaFuncAttributes kernel;
+    cudaError_t error = cudaFuncGetAttributes(&kernel, probe_kernel);
+    *code = CUDA_CODE_NONE;
+    if (error == cudaErrorNoKernelImageForDevice) {
+        cudaGetLastError();
+        return STATUS_OK;
+    }
+    TRY(cuda_check(error, "cudaFuncGetAttributes"));
+    *code = kernel.binaryVersion > kernel.ptxVersion ? CUDA_CODE_DRIVER : CUDA_CODE_MACHINE;
+    return STATUS_OK;
+}
+
 /* What can be known of a GPU without using it. */
 static enum status describe(int index, struct cuda_device *device)
 {
@@ -70,6 +89,7 @@ extern "C" enum status cuda_device_list(struct cuda_device *devices, int capacit
         TRY(cuda_check(cudaSetDevice(i), "cudaSetDevice"));
         TRY(cuda_check(cudaMemGetInfo(&devices[i].free_bytes, &devices[i].total_bytes),
                        "cudaMemGetInfo"));
+        TRY(find_code(&devices[i].code));
         *count = i + 1;
     }
     return STATUS_OK;
@@ -91,6 +111,11 @@ extern "C" enum status cuda_device_use(int index)
           "CPU, or on another GPU (CUDA_VISIBLE_DEVICES)",
           index, device.name, device.major, device.minor);
     TRY(cuda_check(cudaSetDevice(index), "cudaSetDevice"));
+    TRY(find_code(&device.code));
+    CHECK(device.code != CUDA_CODE_NONE, STATUS_UNSUPPORTED,
+          "GPU %d, %s, has compute capability %d.%d, which this weft was not built for; build it "
+          "without FAST=1, or with CUDA_ARCHS=%d%d",
+          index, device.name, device.major, device.minor, device.major, device.minor);
     chosen = index;
     chosen_device = device;
     return STATUS_OK;

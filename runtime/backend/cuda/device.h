@@ -15,21 +15,29 @@ extern "C" {
 
 struct comm;
 
+/* What this build has for a GPU. */
+enum cuda_code {
+    CUDA_CODE_NONE,
+    CUDA_CODE_MACHINE,
+    CUDA_CODE_DRIVER /* PTX, which the driver compiles when it first runs, and keeps */
+};
+
 struct cuda_device {
     char name[256];
     int major; /* compute capability */
     int minor;
     size_t total_bytes;
-    size_t free_bytes; /* 0 unless asked for */
-    char uuid[40];     /* "GPU-6ba7b810-...", as nvidia-smi -L says it */
-    char bus[32];      /* "0000:9b:00.0", as in /sys/bus/pci/devices */
+    size_t free_bytes; /* this and `code`: 0 unless asked for */
+    enum cuda_code code;
+    char uuid[40]; /* "GPU-6ba7b810-...", as nvidia-smi -L says it */
+    char bus[32];  /* "0000:9b:00.0", as in /sys/bus/pci/devices */
 };
 
 /*
  * Writes up to `capacity` devices and their number to *count. Uses memory on each of them, to ask
- * how much is free: for helpers that end soon. Not collective. Errors: STATUS_UNSUPPORTED when
- * there is no GPU, no driver, or a driver older than the CUDA runtime this was built with; the
- * message says which.
+ * how much is free and what runs: for helpers that end soon. Not collective. Errors:
+ * STATUS_UNSUPPORTED when there is no GPU, no driver, or a driver older than the CUDA runtime this
+ * was built with; the message says which.
  */
 enum status cuda_device_list(struct cuda_device *devices, int capacity, int *count);
 
@@ -39,7 +47,7 @@ enum status cuda_device_count(int *count);
 /*
  * Makes GPU `index` the one that this process uses, for executors made later. Not collective.
  * Errors: those of cuda_device_list; STATUS_INVALID when there is no such GPU; STATUS_UNSUPPORTED
- * for one without bf16 (below compute capability 8.0).
+ * for one without bf16 (below compute capability 8.0), or one that this build has no code for.
  */
 enum status cuda_device_use(int index);
 

@@ -301,6 +301,7 @@ typedef enum cudaError {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
+    cudaErrorNoKernelImageForDevice = 209,
     cudaErrorInvalidDevice = 101,
     cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719,
@@ -395,6 +396,19 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
 cudaError_t emulated_allow_shared(const void *kernel, int bytes);
+
+struct cudaFuncAttributes {
+    int ptxVersion;
+    int binaryVersion;
+};
+
+/* As a build for 8.0, 9.0a and 10.0 with PTX of the last has it. */
+cudaError_t emulated_code(struct cudaFuncAttributes *attributes);
+template <typename T> cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, T *)
+{
+    return emulated_code(attributes);
+}
+
 template <typename T>
 cudaError_t cudaFuncSetAttribute(T *kernel, enum cudaFuncAttribute attribute, int value)
 {

@@ -177,19 +177,34 @@ static size_t total(void)
     return d.total;
 }
 
-/* WEFT_EMULATED_CAPABILITY: 75 for a GPU without bf16. WEFT_EMULATED_UUID: of the first GPU. */
-cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+/* WEFT_EMULATED_CAPABILITY: 75 for a GPU without bf16, 95 for one without code, 120 for PTX. */
+static int capability(void)
 {
     const char *text = emulated_setting("WEFT_EMULATED_CAPABILITY");
-    int capability = text ? atoi(text) : 90;
+    return text ? atoi(text) : 90;
+}
+
+cudaError_t emulated_code(struct cudaFuncAttributes *attributes)
+{
+    int own = capability();
+    if (own < 80 || (own > 90 && own < 100))
+        return emulated_result(cudaErrorNoKernelImageForDevice);
+    attributes->ptxVersion = own >= 100 ? 100 : own == 90 ? 90 : 80;
+    attributes->binaryVersion = own >= 110 ? own : attributes->ptxVersion;
+    return cudaSuccess;
+}
+
+/* WEFT_EMULATED_UUID: of the first GPU. */
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
     memset(properties, 0, sizeof *properties);
     snprintf(properties->name, sizeof properties->name, "emulated GPU");
     memcpy(properties->uuid.bytes, "weft emulated 0", 16);
     const char *first = emulated_setting("WEFT_EMULATED_UUID");
     properties->uuid.bytes[14] = (char)('0' + (first ? atoi(first) : 0) + device);
     properties->totalGlobalMem = total();
-    properties->major = capability / 10;
-    properties->minor = capability % 10;
+    properties->major = capability() / 10;
+    properties->minor = capability() % 10;
     properties->multiProcessorCount = 4;
     return cudaSuccess;
 }
