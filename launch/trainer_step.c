@@ -146,7 +146,7 @@ void trainer_apply_bounds(struct trainer *t)
 }
 
 /* Whether an update is work behind the last run, which the host need not have waited for. */
-static bool is_ahead(const struct trainer *t)
+static bool updates_behind(const struct trainer *t)
 {
     return executor_stream(t->executor) != NULL;
 }
@@ -172,7 +172,7 @@ static enum status micro_step(struct trainer *t, int64_t m)
     double begun = t->clock.last;
     struct executor_run run = trainer_run_of(t, m);
     TRY(executor_run(t->executor, &run));
-    if (is_ahead(t) && m == t->accumulate - 1) TRY(start_update(t));
+    if (updates_behind(t) && m == t->accumulate - 1) TRY(start_update(t));
     trainer_batch_note(t, samples);
     enum status status = trainer_batch_ahead(t, m, &hidden);
     /* Of a GPU that failed this says more. */
@@ -262,7 +262,7 @@ enum status trainer_update(struct trainer *t, enum trainer_end *end)
     }
     TRY(checkpoint_settle(t->saver));
     trainer_clock_whole(&t->clock, t->comm, &seconds->checkpoint);
-    if (!is_ahead(t)) TRY(start_update(t));
+    if (!updates_behind(t)) TRY(start_update(t));
     TRY(optimizer_finish(t->optimizer, &t->report.optimizer));
     TRY(reduce_numbers(t, end));
     took(t, &seconds->update);
