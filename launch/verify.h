@@ -22,8 +22,23 @@ struct verify_tolerances {
     double floor;    /* below this norm gradients compare absolutely */
     double whole;    /* relative, L2, of all gradients as one vector */
     double training; /* relative: losses of the training steps, and final parameters */
+    bool together;   /* whether single numbers are judged as one vector with those of their kind:
+                        gradients by last name, losses of the training steps by term */
     bool final;      /* whether the parameters after the training steps are compared */
 };
+
+/* Gradients added up over parameters, squared. */
+struct verify_sum {
+    double norm, difference;
+};
+
+/* Parameters of a single number that have the same last name: the gates of all blocks, say. */
+struct verify_numbers {
+    char name[64];
+    struct verify_sum sum;
+};
+
+enum { VERIFY_NUMBERS = 16 };
 
 struct verify {
     const char *path;
@@ -40,9 +55,10 @@ struct verify {
     int failed;
     double most_lr;             /* largest multiplier of the learning rate */
     double reach;               /* how far a parameter can have moved in training: sum of rates */
-    double gradient_norm;       /* of all gradients compared, squared */
-    double gradient_difference; /* the same of the differences */
-    double worst;               /* error over tolerance */
+    struct verify_sum gradient; /* of all gradients compared */
+    struct verify_numbers numbers[VERIFY_NUMBERS];
+    int num_numbers;
+    double worst; /* error over tolerance */
     char worst_name[512];
 };
 

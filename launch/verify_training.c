@@ -95,9 +95,10 @@ static enum status apply_bounds(struct verify *v, struct optimizer *optimizer)
     return STATUS_OK;
 }
 
-/* `losses`: what the file has for this step, a number for each term. */
+/* `losses`: what the file has for this step, a number for each term, as `sums`. */
 static enum status train_step(struct verify *v, struct optimizer *optimizer, int64_t step,
-                              int64_t total, const double *losses, double rate)
+                              int64_t total, const double *losses, double rate,
+                              struct verify_sum *sums)
 {
     char name[64];
     TRY(apply_bounds(v, optimizer));
@@ -105,9 +106,12 @@ static enum status train_step(struct verify *v, struct optimizer *optimizer, int
     TRY(executor_wait(v->executor));
     for (int i = 0; i < v->step.num_terms; i++) {
         const struct step_term *term = &v->step.terms[i];
+        double difference = verify_loss(v, term) - losses[i];
+        sums[i].norm += losses[i] * losses[i];
+        sums[i].difference += difference * difference;
+        if (v->tolerance->together) continue;
         snprintf(name, sizeof name, "train/losses[%lld] %s", (long long)step, term->name);
-        verify_judge(v, name, fabs(verify_loss(v, term) - losses[i]) / fabs(losses[i]),
-                     v->tolerance->training);
+        verify_judge(v, name, fabs(difference) / fabs(losses[i]), v->tolerance->training);
     }
     struct optimizer_report report;
     TRY(optimizer_step(optimizer, executor_device_parameters(v->executor),
@@ -124,11 +128,17 @@ static enum status train(struct verify *v, const struct shape *shape, const doub
 {
     struct training t;
     struct optimizer *optimizer = NULL;
+    struct verify_sum sums[STEP_MAX_TERMS] = {0};
     TRY(read_constants(v, &t));
     enum status status =
         optimizer_create(&optimizer, v->step.graph, &t.config, NULL, executor_stream(v->executor));
     for (int64_t s = 0; status == STATUS_OK && s < shape->dim[0]; s++) {
-        status = train_step(v, optimizer, s, t.total, losses + s * shape->dim[1], rates[s]);
+        status = train_step(v, optimizer, s, t.total, losses + s * shape->dim[1], rates[s], sums);
+    }
+    for (int i = 0; status == STATUS_OK && v->tolerance->together && i < v->step.num_terms; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "train/losses %s as one vector", v->step.terms[i].name);
+        verify_judge(v, name, sqrt(sums[i].difference / sums[i].norm), v->tolerance->training);
     }
     optimizer_destroy(&optimizer);
     if (status == STATUS_OK) status = executor_parameters_fetch(v->executor);

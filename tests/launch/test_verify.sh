@@ -99,6 +99,13 @@ def scale_all(f):
     f["grad"].visititems(lambda name, d: d.write_direct(np.float32(1.0001) * d[()])
                          if isinstance(d, h5py.Dataset) and d.shape else None)
 copy("scaled", scale_all)
+def gates(f):
+    names = []
+    f["grad"].visit(names.append)
+    for name in names:
+        if name.endswith(".alpha_i2t"):
+            f["grad"][name][...] *= 1.5
+copy("gates", gates)
 copy("missing", lambda f: f.__delitem__("params/mlm_score.bias"))
 copy("shape", replace("params/cross_modal_image_transform.weight", np.zeros((128, 48), "f4")))
 copy("rank", replace("input/ids", np.zeros((4, 12, 1), "i4")))
@@ -138,6 +145,10 @@ refuses "one element that is not a number" 1 "1 outside the tolerances; worst ou
   "$weft" verify "$folder/hole.h5"
 refuses "bf16: a loss" 1 "worst loss/mlm" \
   "$weft" verify --dtype bf16 "$folder/other.h5"
+refuses "bf16: the gates of one kind" 1 "1 outside the tolerances; worst all of grad/*alpha_i2t as one vector" \
+  "$weft" verify --dtype bf16 "$folder/gates.h5"
+last=$(WEFT_ISA=avx2 "$weft" verify --dtype bf16 "$shared/fiber_coarse_mini.h5" 2>&1)
+check "bf16 without a processor's help: exit code" 0 $?
 refuses "all gradients a little" 1 "1 outside the tolerances; worst all gradients as one vector" \
   "$weft" verify "$folder/scaled.h5"
 refuses "a missing dataset" 1 "missing.h5: dataset 'params/mlm_score.bias' is missing" \
