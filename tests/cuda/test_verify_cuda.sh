@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# weft verify on the emulated GPU, with the tolerances of the CPU, in f32: values, losses and gradients. Its training
+# weft verify on the emulated GPU, with the tolerances of the CPU, in f32 and bf16: values, losses, gradients. Its training
 # steps, which are left out here, take minutes.   needs=shared/golden,python:h5py timeout=240 asan=no
 set -u
 build=${WEFT_BUILD:-build/release}
@@ -20,15 +20,18 @@ with h5py.File(sys.argv[1], "r") as f, h5py.File(sys.argv[2], "w") as g:
         if name != "train":
             f.copy(name, g)
 PY
-said=$("$weft" verify --device cuda "$folder/base.h5" 2>&1)
-code=$?
-case $code:$said in
-  0:*" values compared, 0 outside the tolerances;"*) echo "ok 1 - golden values in f32" ;;
-  *)
-    echo "not ok 1 - golden values in f32"
-    echo "$said" | tail -n 20 | sed 's/^/# /'
-    code=1
-    ;;
-esac
-echo 1..1
-exit $code
+count=0 failed=0
+for dtype in f32 bf16; do
+  count=$((count + 1))
+  said=$("$weft" verify --device cuda --dtype $dtype "$folder/base.h5" 2>&1)
+  case $?:$said in
+    0:*" values compared, 0 outside the tolerances;"*) echo "ok $count - golden values in $dtype" ;;
+    *)
+      echo "not ok $count - golden values in $dtype"
+      echo "$said" | tail -n 20 | sed 's/^/# /'
+      failed=1
+      ;;
+  esac
+done
+echo 1..$count
+exit $failed
