@@ -79,7 +79,6 @@ static enum status take_batch(struct trainer *t, struct trainer_wait *wait)
     wait->tokenise = after.wait_tokenise - before.wait_tokenise;
     trainer_clock_whole(&t->clock, t->comm, &wait->whole);
     TRY(status); /* in the phase that it failed in */
-    comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
     t->batch = batch;
     return STATUS_OK;
 }
@@ -107,6 +106,8 @@ enum status trainer_batch_next(struct trainer *t)
         TRY(status);
         trainer_feed(t);
     }
+    /* One that was ahead was taken in the update before: a save or an evaluation came since. */
+    comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
     t->is_ahead = false;
     t->handed = loader_stats(t->loader);
     return STATUS_OK;
@@ -145,6 +146,6 @@ enum status trainer_batch_ahead(struct trainer *t, int64_t m, struct trainer_wai
 {
     if (!train_looks_ahead(&t->values) || is_last(t, m)) return STATUS_OK;
     t->is_ahead = take_batch(t, wait) == STATUS_OK;
-    if (!t->is_ahead) comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
+    comm_phase_set(t->comm, COMM_PHASE_COMPUTE, "forward and backward");
     return trainer_batch_send(t);
 }
