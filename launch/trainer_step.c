@@ -172,10 +172,12 @@ static enum status micro_step(struct trainer *t, int64_t m)
     double begun = t->clock.last;
     struct executor_run run = trainer_run_of(t, m);
     TRY(executor_run(t->executor, &run));
-    if (updates_behind(t) && m == t->accumulate - 1) TRY(start_update(t));
+    enum status status = STATUS_OK;
+    if (updates_behind(t) && m == t->accumulate - 1) status = start_update(t);
+    if (status == STATUS_COMM) return status;
     trainer_batch_note(t, samples);
-    enum status status = trainer_batch_ahead(t, m, &hidden);
-    /* Of a GPU that failed this says more. */
+    if (status == STATUS_OK) status = trainer_batch_ahead(t, m, &hidden);
+    /* Of a GPU that failed this says more: what comes next is told its error, too. */
     TRY(executor_wait(t->executor));
     TRY(status);
     trainer_wait_account(t, &hidden, begun + executor_run_seconds(t->executor));
