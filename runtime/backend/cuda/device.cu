@@ -17,13 +17,21 @@ static __global__ void probe_kernel(void)
 {
 }
 
+/* Ways to say that there is no machine code, and no PTX that this driver compiles. */
+static bool is_without_code(cudaError_t error)
+{
+    return error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
+           error == cudaErrorUnsupportedPtxVersion || error == cudaErrorJitCompilerNotFound ||
+           error == cudaErrorJitCompilationDisabled;
+}
+
 /* What this build has for the current GPU. */
 static enum status find_code(enum cuda_code *code)
 {
     cudaFuncAttributes kernel;
     cudaError_t error = cudaFuncGetAttributes(&kernel, probe_kernel);
     *code = CUDA_CODE_NONE;
-    if (error == cudaErrorNoKernelImageForDevice) {
+    if (is_without_code(error)) {
         cudaGetLastError();
         return STATUS_OK;
     }
