@@ -147,6 +147,8 @@ extern "C" void cuda_update_destroy(struct cuda_update **update)
 {
     struct cuda_update *u = *update;
     if (!u) return;
+    /* AdamW may go on, and whether cudaFree waits for it CUDA leaves open. */
+    cudaStreamSynchronize(u->stream);
     device_comm_close(&u->comm);
     for (int i = 0; i < 3; i++) {
         cudaFree(u->vector[i]);
