@@ -86,6 +86,7 @@ static enum status read_constants(struct verify *v, struct training *t)
 static enum status apply_bounds(struct verify *v, struct optimizer *optimizer)
 {
     float *flat = executor_device_parameters(v->executor);
+    CHECK(flat, STATUS_INTERNAL, "%s", status_message());
     for (int i = 0; i < v->step.num_bounds; i++) {
         const struct step_bound *bound = &v->step.bounds[i];
         const struct parameter *p = graph_parameter_find(v->step.graph, bound->parameter);
@@ -114,8 +115,10 @@ static enum status train_step(struct verify *v, struct optimizer *optimizer, int
         verify_judge(v, name, fabs(difference) / fabs(losses[i]), v->tolerance->training);
     }
     struct optimizer_report report;
-    TRY(optimizer_step(optimizer, executor_device_parameters(v->executor),
-                       executor_device_gradients(v->executor), 1.0, step, total, &report));
+    float *parameters = executor_device_parameters(v->executor);
+    CHECK(parameters, STATUS_INTERNAL, "%s", status_message());
+    TRY(optimizer_step(optimizer, parameters, executor_device_gradients(v->executor), 1.0, step,
+                       total, &report));
     v->reach += report.lr * v->most_lr;
     snprintf(name, sizeof name, "train/lr[%lld]", (long long)step);
     verify_judge(v, name, fabs(report.lr - rate) / fmax(rate, 1e-12), 1e-6);

@@ -42,9 +42,13 @@ static float *cuda_flat(struct executor *e, enum plan_class memory_class)
     struct cuda_state *s = state_of(e);
     int which = memory_class == PLAN_CLASS_GRADIENT;
     size_t bytes = e->plan->class_bytes[memory_class];
-    if (!s->flat[which] && cudaMallocHost((void **)&s->flat[which], bytes + 64) == cudaSuccess) {
-        memset(s->flat[which], 0, bytes);
+    if (s->flat[which]) return s->flat[which];
+    if (cudaMallocHost((void **)&s->flat[which], bytes + 64) != cudaSuccess) {
+        (void)cudaGetLastError(); /* the caller's to tell, not the next launch's */
+        s->flat[which] = NULL;
+        return NULL;
     }
+    memset(s->flat[which], 0, bytes);
     return s->flat[which];
 }
 

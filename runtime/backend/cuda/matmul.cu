@@ -326,6 +326,8 @@ static enum status time_algorithm(struct cuda_matmul *m, const struct cuda_matmu
     for (int i = 0; i < repeats && status == CUBLAS_STATUS_SUCCESS; i++) {
         status = launch(m, run, algorithm);
     }
+    /* What an algorithm that cannot run leaves behind is not the next launch's. */
+    if (status != CUBLAS_STATUS_SUCCESS) (void)cudaGetLastError();
     CUDA_TRY(cudaEventRecord(watch->end, run->stream));
     CUDA_TRY(cudaEventSynchronize(watch->end));
     CUDA_TRY(cudaEventElapsedTime(&milliseconds, watch->begin, watch->end));
