@@ -245,20 +245,29 @@ static double value_error(const void *got, enum dtype dtype, const float *want, 
     return difference / (most > 0 ? most : 1);
 }
 
+static void add_values(struct verify_sum *sum, const float *got, const float *want, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double difference = (double)got[i] - want[i];
+        sum->norm += (double)want[i] * want[i];
+        sum->difference += difference * difference;
+    }
+}
+
+static double error_of(const struct verify *v, const struct verify_sum *sum)
+{
+    double floor = v->tolerance->floor;
+    /* Where there is next to nothing, a difference of the floor is just allowed. */
+    if (sqrt(sum->norm) < floor) return sqrt(sum->difference) / floor * v->tolerance->gradient;
+    return sqrt(sum->difference / sum->norm);
+}
+
 double verify_gradient_error(const struct verify *v, const float *got, const float *want,
                              int64_t count)
 {
-    double norm = 0;
-    double difference = 0;
-    for (int64_t i = 0; i < count; i++) {
-        double d = (double)got[i] - want[i];
-        difference += d * d;
-        norm += (double)want[i] * want[i];
-    }
-    double floor = v->tolerance->floor;
-    /* Where there is next to nothing, a difference of the floor is just allowed. */
-    if (sqrt(norm) < floor) return sqrt(difference) / floor * v->tolerance->gradient;
-    return sqrt(difference / norm);
+    struct verify_sum sum = {0};
+    add_values(&sum, got, want, count);
+    return error_of(v, &sum);
 }
 
 static enum status compare_output(struct verify *v, const char *name)
@@ -322,13 +331,6 @@ static enum status compare_absent(struct verify *v, const char *name)
     return STATUS_OK;
 }
 
-static void add_gradient(struct verify_sum *sum, float got, float want)
-{
-    double difference = (double)got - want;
-    sum->norm += (double)want * want;
-    sum->difference += difference * difference;
-}
-
 /* The numbers that `name` belongs to; NULL when there are too many kinds. */
 static struct verify_numbers *numbers_of(struct verify *v, const char *name)
 {
@@ -358,10 +360,8 @@ static enum status compare_gradient(void *context, const char *name)
         double error = verify_gradient_error(v, got, want, p->count);
         verify_judge(v, full, error, v->tolerance->gradient);
     }
-    for (int64_t i = 0; i < p->count; i++) {
-        add_gradient(&v->gradient, got[i], want[i]);
-        if (kind) add_gradient(&kind->sum, got[i], want[i]);
-    }
+    add_values(&v->gradient, got, want, p->count);
+    if (kind) add_values(&kind->sum, got, want, p->count);
     free(want);
     return STATUS_OK;
 }
@@ -370,11 +370,9 @@ static enum status compare_gradients(struct verify *v)
 {
     TRY(golden_each(v->golden, "grad", compare_gradient, v));
     for (int i = 0; i < v->num_numbers; i++) {
-        const struct verify_sum *sum = &v->numbers[i].sum;
-        double norm = fmax(sqrt(sum->norm), v->tolerance->floor);
         char name[96];
         snprintf(name, sizeof name, "all of grad/*%s as one vector", v->numbers[i].name);
-        verify_judge(v, name, sqrt(sum->difference) / norm, v->tolerance->gradient);
+        verify_judge(v, name, error_of(v, &v->numbers[i].sum), v->tolerance->gradient);
     }
     if (v->gradient.norm > 0) {
         verify_judge(v, "all gradients as one vector",

@@ -52,9 +52,8 @@ static const struct config_option options[] = {
                   .help = "Largest global L2 norm of the gradient; 0: no clipping."),
     CONFIG_DOUBLE(struct optimizer_config, ema_decay, .def = "0", .range = "[0, 1)",
                   .help = "Decay of the moving average of parameters; 0: none."),
-    CONFIG_BOOL(
-        struct optimizer_config, shard, .def = "false",
-        .help = "Each rank updates its slice alone (ZeRO-1): less memory, and on CPUs less time."),
+    CONFIG_BOOL(struct optimizer_config, shard, .def = "false",
+                .help = "Each rank updates its slice alone (ZeRO-1): less memory."),
     CONFIG_SECTIONS(struct optimizer_config, groups, group_table, .def = "[]",
                     .help = "Multipliers by parameter name."),
     CONFIG_SECTION(struct optimizer_config, schedule, schedule_table,
